@@ -1,0 +1,14 @@
+import type { Command } from './command.ts';
+
+/** Every command, loaded only when it is asked for: starting `strongroom --help` must stay instant. */
+export const COMMANDS: Readonly<Record<string, () => Promise<{ readonly command: Command }>>> = {
+  demo: () => import('./commands/demo.ts'),
+  simulate: () => import('./commands/simulate.ts'),
+  keygen: () => import('./commands/keygen.ts'),
+  seal: () => import('./commands/seal.ts'),
+  sign: () => import('./commands/sign.ts'),
+  run: () => import('./commands/run.ts'),
+  ask: () => import('./commands/ask.ts'),
+  'policy generate': () => import('./commands/policy-generate.ts'),
+  'attestation verify': () => import('./commands/attestation-verify.ts'),
+};

@@ -1,0 +1,20 @@
+import { type ErrorTable, StrongroomError } from '../shared/errors.ts';
+
+export const commandErrors = {
+  USAGE: {
+    exit: 2,
+    means: 'The command line was not understood.',
+    action: 'Run the command with --help; it shows the options and an example.',
+  },
+  INPUT_UNREADABLE: {
+    exit: 2,
+    means: 'A file that the command was given could not be read.',
+    action: 'Check the path and its permissions.',
+  },
+} as const satisfies ErrorTable;
+
+export class CommandError extends StrongroomError<keyof typeof commandErrors> {
+  constructor(code: keyof typeof commandErrors, message: string, cause?: unknown) {
+    super(commandErrors, code, message, cause);
+  }
+}
