@@ -1,0 +1,111 @@
+/**
+ * A model on its way from the parent's hands to an engine (docs/flow.md, steps 4 to 8): checked before any key
+ * is asked for, opened with the key that KMS released, loaded by a confined engine.
+ */
+import { createHash } from 'node:crypto';
+import type { ModelPin } from '../shared/deployment/deployment.ts';
+import { type Head, HEAD_MAX_BYTES, parseHead } from '../shared/sealed-model/head.ts';
+import { KEY_FILE_MAX_BYTES, type KeyFile, parseKeyFile } from '../shared/sealed-model/key-file.ts';
+import { MANIFEST_MAX_BYTES, verifyManifest } from '../shared/sealed-model/manifest.ts';
+import { openSealedModel } from '../shared/sealed-model/open.ts';
+import { unlockHead } from '../shared/sealed-model/unlock.ts';
+import { BootError } from './errors.ts';
+import type { HostService } from './host/host-service.ts';
+import { MemoryFile } from './memory-file.ts';
+
+/** A model whose identity the deployment's pin vouches for; nothing of it is decrypted yet. */
+export class CheckedModel {
+  readonly name: string;
+  readonly version: number;
+  readonly head: Head;
+  readonly keyFile: KeyFile;
+  /** SHA-256 of manifest.json, lower-case hex; empty bytes' digest never appears, a pin by content has null. */
+  readonly manifestSha256: string | null;
+
+  constructor(maker: typeof MAKER, fields: Omit<CheckedModel, 'contentId'>) {
+    if (maker !== MAKER) throw new TypeError('a CheckedModel is made by checkModel alone');
+    this.name = fields.name;
+    this.version = fields.version;
+    this.head = fields.head;
+    this.keyFile = fields.keyFile;
+    this.manifestSha256 = fields.manifestSha256;
+  }
+
+  /** SHA-256 of the head, lower-case hex: the one value that names these weights. */
+  get contentId(): string {
+    return Buffer.from(this.head.contentId).toString('hex');
+  }
+}
+
+const MAKER = Symbol('checkModel');
+
+/** Fetches head, key file and manifest once, bounded, holds them, and compares them with the deployment's pin. */
+export async function checkModel(
+  pin: ModelPin,
+  host: Pick<HostService, 'fetchModelFile'>,
+): Promise<CheckedModel> {
+  const head = parseHead(await host.fetchModelFile(pin.name, 'head', HEAD_MAX_BYTES));
+  const keyFile = parseKeyFile(await host.fetchModelFile(pin.name, 'key.json', KEY_FILE_MAX_BYTES));
+  const { contentId, manifestSha256 } = await expectedContent(pin, host);
+  if (Buffer.from(head.contentId).toString('hex') !== contentId) {
+    throw notExpected(`content id ${contentId}`, `content id ${Buffer.from(head.contentId).toString('hex')}`);
+  }
+  const { name, version, format } = head.identity;
+  if (name !== pin.name) throw notExpected(`a model named ${pin.name}`, `one named ${name}`);
+  if (pin.kind === 'signer' && version < pin.minimumVersion) {
+    throw notExpected(`version ${pin.minimumVersion} or newer of ${name}`, `version ${version}`);
+  }
+  if (format !== 'onnx' || head.files.length !== 1) {
+    throw new BootError(
+      'MODEL_UNSUPPORTED',
+      `Expected one ONNX file, found ${head.files.length} file(s) of format ${JSON.stringify(format)}.`,
+    );
+  }
+  return new CheckedModel(MAKER, { name, version, head, keyFile, manifestSha256 });
+}
+
+async function expectedContent(
+  pin: ModelPin,
+  host: Pick<HostService, 'fetchModelFile'>,
+): Promise<{ contentId: string; manifestSha256: string | null }> {
+  if (pin.kind === 'content') return { contentId: pin.contentId, manifestSha256: null };
+  const bytes = await host.fetchModelFile(pin.name, 'manifest.json', MANIFEST_MAX_BYTES);
+  const manifest = verifyManifest(bytes, pin.signer);
+  if (manifest.name !== pin.name) throw notExpected(`a manifest for ${pin.name}`, `one for ${manifest.name}`);
+  if (manifest.version < pin.minimumVersion) {
+    throw notExpected(`version ${pin.minimumVersion} or newer of ${pin.name}`, `version ${manifest.version}`);
+  }
+  return {
+    contentId: manifest.contentId,
+    manifestSha256: createHash('sha256').update(bytes).digest('hex'),
+  };
+}
+
+function notExpected(expected: string, found: string): BootError {
+  return new BootError('MODEL_NOT_EXPECTED', `The deployment expects ${expected}; the parent offers ${found}.`);
+}
+
+export interface OpenWeightsOptions {
+  readonly host: Pick<HostService, 'payloadSource'>;
+  readonly memoryFolder: string;
+  readonly workers: number;
+}
+
+/**
+ * Decrypts the model's one file into memory, every chunk and every segment authenticated, and returns it
+ * read-only. `dataKey` stays the caller's to wipe. Refuses, and leaves nothing behind, on the first bad byte
+ * that fetching again does not mend.
+ */
+export async function openWeights(
+  model: CheckedModel,
+  dataKey: Uint8Array,
+  options: OpenWeightsOptions,
+): Promise<MemoryFile> {
+  const [file] = model.head.files;
+  if (file === undefined) throw new TypeError('checkModel admits models of exactly one file');
+  using unlocked = unlockHead(model.head, dataKey);
+  using writable = MemoryFile.create(options.memoryFolder, file.sizeBytes);
+  const source = options.host.payloadSource(model.name, model.head.payloadSizeBytes);
+  await openSealedModel(unlocked, source, { kind: 'files', fds: [writable.fd] }, { workers: options.workers });
+  return writable.intoReadOnly();
+}

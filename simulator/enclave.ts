@@ -1,0 +1,29 @@
+/**
+ * The stand-in for `enclave/main.ts` on ordinary hardware: the same boot on a simulated platform.
+ *
+ * It is part of the measured copy that a simulated enclave starts from, and of no production image. It is
+ * started in its run folder, where the simulated hypervisor has put the NSM's socket, the link's sockets and
+ * the root certificate of the simulated KMS; all paths are relative, so no measured byte depends on them.
+ */
+import { readFileSync } from 'node:fs';
+import { availableParallelism } from 'node:os';
+import { getuid } from 'node:process';
+import { boot } from '../enclave/boot.ts';
+import { refuseUnsafeStart } from '../enclave/start-guard.ts';
+import { unixLink } from '../link/unix.ts';
+import { hypervisorSocket } from './nsm/socket-client.ts';
+
+const ENGINE_UID = 65533;
+
+refuseUnsafeStart();
+const hypervisor = await hypervisorSocket('nsm.sock');
+await boot({
+  nsm: (request) => hypervisor.nsm(request),
+  link: unixLink({ dial: 'parent', listen: 'enclave' }),
+  kmsRoots: [readFileSync('kms-root.pem', 'latin1')],
+  memoryFolder: '/dev/shm',
+  engineUid: getuid?.() === 0 ? ENGINE_UID : undefined,
+  cpuCount: availableParallelism(),
+  systemNow: () => new Date(),
+  reached: (step) => hypervisor.reached(step),
+});
