@@ -1,0 +1,248 @@
+/**
+ * Starts an engine in a process of its own, asks it one question at a time, and starts it again when it dies.
+ *
+ * States: starting -> ready <-> busy; any of them -> (process gone) restarting -> ready, at most
+ * MAX_RESTARTS times in a row, then failed; close() ends it from anywhere.
+ */
+
+import { type EngineProcess, spawnEngine } from './engine-process.ts';
+import { EngineError } from './errors.ts';
+import { fits, requireWantedOutputs } from './messages.ts';
+import { type ModelMetadata, type Tensor, tensorDataFault } from './tensor.ts';
+
+export interface InferRequest {
+  readonly inputs: readonly Tensor[];
+  /** Names of the outputs wanted, in order; all outputs of the model if absent. */
+  readonly outputs?: readonly string[];
+}
+
+export interface InferResponse {
+  readonly outputs: readonly Tensor[];
+}
+
+export interface Engine {
+  readonly metadata: ModelMetadata;
+  /** False while the engine is being started again, and for good once it failed or was closed. */
+  readonly ready: boolean;
+  /**
+   * Rejects with EngineError: ENGINE_REJECTED (these inputs do not run), ENGINE_UNAVAILABLE (the engine died,
+   * hung or is not back yet), ENGINE_PROTOCOL (it answered nonsense), or with the signal's reason.
+   */
+  infer(request: InferRequest, signal?: AbortSignal): Promise<InferResponse>;
+  close(): Promise<void>;
+  /** Resolves once no engine will run any more. */
+  readonly exited: Promise<'closed' | 'failed'>;
+}
+
+export interface EngineOptions {
+  /**
+   * Read-only descriptor of the model, an unlinked file with mode 0444 on tmpfs. The caller keeps it open
+   * until close(): a restarted engine is handed the same one.
+   */
+  readonly modelFd: number;
+  /** Threads for computing: virtual CPUs less one, and at least one. */
+  readonly threads: number;
+  /** Path of the engine's file, which exports `run` (engine/launch.ts). */
+  readonly entry: string;
+  /** User and group id of the engine's process. Required as root, and only root can give one. */
+  readonly uid?: number;
+  readonly confinement: 'enforced';
+  /** From spawn to loaded. Default 60 s. */
+  readonly startTimeoutMs?: number;
+  /** For one answer. Default 30 s; then the engine is killed and started again. */
+  readonly inferTimeoutMs?: number;
+}
+
+const START_TIMEOUT_MS = 60_000;
+const INFER_TIMEOUT_MS = 30_000;
+const MAX_RESTARTS = 5;
+const FIRST_BACKOFF_MS = 100;
+/** An engine that stayed up this long starts with a full count again. */
+const STABLE_AFTER_MS = 60_000;
+
+/** Starts the engine and resolves once its model is loaded. Rejects with EngineError. */
+export async function startEngine(options: EngineOptions): Promise<Engine> {
+  requireSoundOptions(options);
+  const engine = new SupervisedEngine(options, await spawnEngine(withDefaults(options)));
+  return engine;
+}
+
+function withDefaults(
+  options: EngineOptions,
+): Required<Omit<EngineOptions, 'uid'>> & { readonly uid?: number } {
+  return { startTimeoutMs: START_TIMEOUT_MS, inferTimeoutMs: INFER_TIMEOUT_MS, ...options };
+}
+
+function requireSoundOptions({ modelFd, threads, uid, confinement }: EngineOptions): void {
+  const refused = (why: string): EngineError => new EngineError('ENGINE_OPTIONS', why);
+  if (confinement !== 'enforced')
+    throw refused(`confinement: expected 'enforced', found ${String(confinement)}`);
+  if (!Number.isSafeInteger(modelFd) || modelFd < 0) throw refused('modelFd: expected a descriptor');
+  if (!Number.isSafeInteger(threads) || threads < 1) throw refused('threads: expected at least 1');
+  if (uid !== undefined && (!Number.isSafeInteger(uid) || uid < 1))
+    throw refused('uid: expected a user id, not root');
+  if (process.getuid?.() === 0 && uid === undefined) throw refused('uid: required when started as root');
+}
+
+interface Waiting {
+  readonly request: InferRequest;
+  readonly outputs: readonly string[];
+  readonly signal: AbortSignal | undefined;
+  readonly resolve: (response: InferResponse) => void;
+  readonly reject: (error: unknown) => void;
+}
+
+class SupervisedEngine implements Engine {
+  readonly metadata: ModelMetadata;
+  readonly exited: Promise<'closed' | 'failed'>;
+  readonly #options: ReturnType<typeof withDefaults>;
+  readonly #ended: (how: 'closed' | 'failed') => void;
+  readonly #queue: Waiting[] = [];
+  #process: EngineProcess | undefined;
+  #busy = false;
+  #over = false;
+  #restarts = 0;
+  #startedAtMs = performance.now();
+  #cancelBackoff: (() => void) | undefined;
+
+  constructor(options: EngineOptions, process: EngineProcess) {
+    this.#options = withDefaults(options);
+    this.metadata = process.metadata;
+    const { promise, resolve } = Promise.withResolvers<'closed' | 'failed'>();
+    this.exited = promise;
+    this.#ended = resolve;
+    this.#adopt(process);
+  }
+
+  get ready(): boolean {
+    return this.#process !== undefined && !this.#over;
+  }
+
+  infer(request: InferRequest, signal?: AbortSignal): Promise<InferResponse> {
+    return new Promise((resolve, reject) => {
+      signal?.throwIfAborted();
+      if (!this.ready) throw unavailable();
+      const outputs = request.outputs ?? this.metadata.outputs.map(({ name }) => name);
+      requireKnownTensors(request.inputs, outputs, this.metadata);
+      const waiting: Waiting = { request, outputs, signal, resolve, reject };
+      signal?.addEventListener('abort', () => this.#cancel(waiting), { once: true });
+      this.#queue.push(waiting);
+      void this.#work();
+    });
+  }
+
+  async close(): Promise<void> {
+    this.#over = true;
+    this.#cancelBackoff?.();
+    this.#rejectAll();
+    await this.#process?.kill();
+    this.#process = undefined;
+    this.#ended('closed');
+  }
+
+  /** Answers the caller at once. An engine that is computing already goes on; its answer is dropped. */
+  #cancel(waiting: Waiting): void {
+    const index = this.#queue.indexOf(waiting);
+    if (index >= 0) this.#queue.splice(index, 1);
+    waiting.reject(waiting.signal?.reason);
+  }
+
+  async #work(): Promise<void> {
+    if (this.#busy) return;
+    this.#busy = true;
+    for (let next = this.#queue.shift(); next !== undefined; next = this.#queue.shift()) {
+      const process = this.#process;
+      if (process === undefined) {
+        next.reject(unavailable());
+        continue;
+      }
+      try {
+        const answer = await process.ask(next.request.inputs, next.outputs, this.#options.inferTimeoutMs);
+        if (answer.kind === 'rejected') throw new EngineError('ENGINE_REJECTED', answer.message);
+        requireWantedOutputs(answer.outputs, next.outputs, this.metadata);
+        next.resolve({ outputs: answer.outputs });
+      } catch (error) {
+        // An engine that breaks the protocol is not asked again.
+        if (error instanceof EngineError && error.code === 'ENGINE_PROTOCOL') void process.kill();
+        next.reject(error);
+      }
+    }
+    this.#busy = false;
+  }
+
+  #adopt(process: EngineProcess): void {
+    this.#process = process;
+    this.#startedAtMs = performance.now();
+    void process.gone.then(() => this.#restart(process));
+  }
+
+  async #restart(dead: EngineProcess): Promise<void> {
+    if (this.#process !== dead || this.#over) return;
+    this.#process = undefined;
+    this.#rejectAll();
+    if (performance.now() - this.#startedAtMs > STABLE_AFTER_MS) this.#restarts = 0;
+    while (!this.#over && this.#restarts < MAX_RESTARTS) {
+      this.#restarts += 1;
+      await this.#backOff(FIRST_BACKOFF_MS * 2 ** (this.#restarts - 1));
+      if (this.#over) return;
+      const process = await spawnEngine(this.#options).catch(() => undefined);
+      if (process === undefined) continue;
+      // Closed meanwhile, or the same model describes itself differently: not to be trusted.
+      if (this.#over || JSON.stringify(process.metadata) !== JSON.stringify(this.metadata)) {
+        await process.kill();
+        continue;
+      }
+      this.#adopt(process);
+      return;
+    }
+    if (!this.#over) {
+      this.#over = true;
+      this.#ended('failed');
+    }
+  }
+
+  #backOff(delayMs: number): Promise<void> {
+    return new Promise((resolve) => {
+      const timer = setTimeout(resolve, delayMs);
+      this.#cancelBackoff = () => {
+        clearTimeout(timer);
+        resolve();
+      };
+    });
+  }
+
+  #rejectAll(): void {
+    for (const waiting of this.#queue.splice(0)) waiting.reject(unavailable());
+  }
+}
+
+function unavailable(): EngineError {
+  return new EngineError('ENGINE_UNAVAILABLE', 'the engine is not running: expected it to be ready');
+}
+
+/** Throws EngineError ENGINE_REJECTED unless every input of the model is given once and fits its metadata. */
+function requireKnownTensors(
+  inputs: readonly Tensor[],
+  outputs: readonly string[],
+  metadata: ModelMetadata,
+): void {
+  const rejected = (why: string): EngineError => new EngineError('ENGINE_REJECTED', why);
+  if (inputs.length !== metadata.inputs.length) {
+    throw rejected(`expected ${metadata.inputs.length} inputs, found ${inputs.length}`);
+  }
+  for (const declared of metadata.inputs) {
+    const input = inputs.find(({ name }) => name === declared.name);
+    if (input === undefined) throw rejected(`input ${declared.name} is missing`);
+    if (input.datatype !== declared.datatype) {
+      throw rejected(`input ${declared.name}: expected ${declared.datatype}, found ${input.datatype}`);
+    }
+    if (!fits(input.shape, declared.shape)) {
+      throw rejected(`input ${declared.name}: expected shape [${declared.shape}], found [${input.shape}]`);
+    }
+    const fault = tensorDataFault(input);
+    if (fault !== undefined) throw rejected(`input ${declared.name}: ${fault}`);
+  }
+  for (const output of outputs) {
+    if (!metadata.outputs.some(({ name }) => name === output)) throw rejected(`there is no output ${output}`);
+  }
+}

@@ -1,0 +1,103 @@
+/**
+ * The first thing that runs in the enclave process and in the engine's: refuses a process that was started in
+ * a way that would open it up. The only file of the image that reads process.env, argv or execArgv.
+ *
+ * Flags and environment are allow-lists, compared whole: an inspector, a preloaded module, a diagnostic report,
+ * a heap snapshot, NODE_OPTIONS, LD_PRELOAD, a proxy or an AWS_* variable are refused because they are not on
+ * the list, and so is what a later Node will invent.
+ */
+import { url as inspectorUrl } from 'node:inspector';
+import { type ErrorTable, StrongroomError } from '../shared/errors.ts';
+
+export const startErrors = {
+  START_FLAGS: {
+    exit: 1,
+    means: 'Node was started with other flags than the ones that belong to this process.',
+    action: 'Start it with exactly the flags that enclave/start-guard.ts exports.',
+  },
+  START_ENVIRONMENT: {
+    exit: 1,
+    means: 'The environment holds something that does not belong to this process.',
+    action: 'Start it with exactly the environment that enclave/start-guard.ts exports.',
+  },
+  START_INSPECTOR: {
+    exit: 1,
+    means: 'A debugger can reach this process.',
+    action: 'Start it without an inspector.',
+  },
+  START_ARGUMENTS: {
+    exit: 1,
+    means: 'The process was given arguments that it does not take.',
+    action: 'Start it without arguments: its configuration is measured, not passed.',
+  },
+} as const satisfies ErrorTable;
+
+export class StartError extends StrongroomError<keyof typeof startErrors> {
+  constructor(code: keyof typeof startErrors, message: string, cause?: unknown) {
+    super(startErrors, code, message, cause);
+  }
+}
+
+const HARDENING_FLAGS = [
+  '--disable-sigusr1', // SIGUSR1 would open the inspector
+  '--disallow-code-generation-from-strings',
+  '--disable-proto=delete',
+  '--report-exclude-env',
+] as const;
+
+/** The only flags with which the engine's process starts. */
+export const ENGINE_NODE_FLAGS: readonly string[] = HARDENING_FLAGS;
+
+/** The only flags with which the enclave process starts. OpenSSL keeps private keys in the secure heap. */
+export const ENCLAVE_NODE_FLAGS: readonly string[] = [
+  ...HARDENING_FLAGS,
+  '--secure-heap=131072',
+  '--secure-heap-min=16',
+];
+
+/**
+ * The whole environment of both. ONNX Runtime reports home unless this is set before its library loads, and
+ * would also keep still if CI were set, which is not on the list.
+ */
+export const ENCLAVE_ENVIRONMENT: Readonly<Record<string, string>> = { ORT_DISABLE_TELEMETRY: '1' };
+
+/** Files that Node makes are for its own user alone. */
+const UMASK = 0o077;
+
+/**
+ * For enclave/main.ts, before anything else. Throws StartError. `argumentCount` is how many arguments may
+ * follow the file's name: none in production; the arguments are returned.
+ */
+export function guardEnclaveStart(argumentCount = 0): readonly string[] {
+  requireHardenedProcess(ENCLAVE_NODE_FLAGS);
+  const given = process.argv.slice(2);
+  if (given.length !== argumentCount) {
+    throw new StartError('START_ARGUMENTS', `expected ${argumentCount} arguments, found ${given.length}`);
+  }
+  return given;
+}
+
+/** For the engine's process, before its engine is loaded. Throws StartError. */
+export function guardEngineStart(): void {
+  requireHardenedProcess(ENGINE_NODE_FLAGS);
+  if (process.argv.length !== 2) throw new StartError('START_ARGUMENTS', 'the engine takes no arguments');
+}
+
+function requireHardenedProcess(flags: readonly string[]): void {
+  const unknown = process.execArgv.find((flag) => !flags.includes(flag));
+  if (unknown !== undefined) throw new StartError('START_FLAGS', `unexpected flag ${nameOf(unknown)}`);
+  const missing = flags.find((flag) => !process.execArgv.includes(flag));
+  if (missing !== undefined) throw new StartError('START_FLAGS', `missing flag ${missing}`);
+
+  // Names only: a value may be a secret.
+  const stranger = Object.keys(process.env).find((name) => !Object.hasOwn(ENCLAVE_ENVIRONMENT, name));
+  if (stranger !== undefined) throw new StartError('START_ENVIRONMENT', `unexpected variable ${stranger}`);
+  for (const [name, value] of Object.entries(ENCLAVE_ENVIRONMENT)) {
+    if (process.env[name] !== value) throw new StartError('START_ENVIRONMENT', `expected ${name}=${value}`);
+  }
+
+  if (inspectorUrl() !== undefined) throw new StartError('START_INSPECTOR', 'an inspector is listening');
+  process.umask(UMASK);
+}
+
+const nameOf = (flag: string): string => flag.split('=', 1)[0] ?? '';
