@@ -1,0 +1,59 @@
+/**
+ * The ONNX engine: loads the one model it was given and answers, one question at a time. ONNX Runtime's Node
+ * binding works synchronously under its promises, and this process has nothing else to do.
+ */
+import { InferenceSession, Tensor as OrtTensor } from 'onnxruntime-node';
+import { type EngineChannel, MODEL_DESCRIPTOR } from './channel.ts';
+import { fromOrtTensor, fromOrtType, toOrtTensor } from './ort-tensors.ts';
+import type { TensorMetadata } from './tensor.ts';
+
+/** Only fatal errors, which go nowhere anyway: the engine's output is closed. */
+const LOG_SEVERITY_FATAL = 4;
+
+export async function run(channel: EngineChannel, options: { readonly threads: number }): Promise<void> {
+  const session = await InferenceSession.create(`/proc/self/fd/${MODEL_DESCRIPTOR}`, {
+    executionProviders: ['cpu'],
+    executionMode: 'sequential',
+    intraOpNumThreads: options.threads,
+    interOpNumThreads: 1,
+    logSeverityLevel: LOG_SEVERITY_FATAL,
+    extra: {
+      session: {
+        // A second, rearranged copy of the weights costs their size again and gains nothing measurable.
+        disable_prepacking: '1',
+        // Threads that spin between operators take the core that Node and TLS need.
+        intra_op: { allow_spinning: '0' },
+      },
+    },
+  });
+  channel.ready({
+    inputs: session.inputMetadata.map(describe),
+    outputs: session.outputMetadata.map(describe),
+  });
+
+  for (let question = channel.next(); question !== undefined; question = channel.next()) {
+    try {
+      const feeds: Record<string, OrtTensor> = Object.create(null);
+      for (const input of question.inputs) feeds[input.name] = toOrtTensor(input);
+      const results = await session.run(feeds, question.outputs);
+      channel.result(
+        question.outputs.map((name) => {
+          const result = results[name];
+          if (!(result instanceof OrtTensor)) throw new TypeError(`the model gave no tensor for ${name}`);
+          return fromOrtTensor(name, result);
+        }),
+      );
+    } catch (error) {
+      channel.rejected(error instanceof Error ? error.message : 'unknown error');
+    }
+  }
+}
+
+function describe(metadata: InferenceSession.ValueMetadata): TensorMetadata {
+  if (!metadata.isTensor) throw new TypeError(`${metadata.name} is not a tensor: only tensors are served`);
+  return {
+    name: metadata.name,
+    datatype: fromOrtType(metadata.type),
+    shape: metadata.shape.map((size) => (typeof size === 'number' ? size : -1)),
+  };
+}
