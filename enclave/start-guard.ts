@@ -64,26 +64,17 @@ export const ENCLAVE_ENVIRONMENT: Readonly<Record<string, string>> = { ORT_DISAB
 /** Files that Node makes are for its own user alone. */
 const UMASK = 0o077;
 
-/**
- * For enclave/main.ts, before anything else. Throws StartError. `argumentCount` is how many arguments may
- * follow the file's name: none in production; the arguments are returned.
- */
-export function guardEnclaveStart(argumentCount = 0): readonly string[] {
-  requireHardenedProcess(ENCLAVE_NODE_FLAGS);
-  const given = process.argv.slice(2);
-  if (given.length !== argumentCount) {
-    throw new StartError('START_ARGUMENTS', `expected ${argumentCount} arguments, found ${given.length}`);
-  }
-  return given;
+/** For enclave/main.ts, before anything else. Throws StartError. */
+export function refuseUnsafeStart(): void {
+  refuseOpenProcess(ENCLAVE_NODE_FLAGS);
 }
 
 /** For the engine's process, before its engine is loaded. Throws StartError. */
-export function guardEngineStart(): void {
-  requireHardenedProcess(ENGINE_NODE_FLAGS);
-  if (process.argv.length !== 2) throw new StartError('START_ARGUMENTS', 'the engine takes no arguments');
+export function refuseUnsafeEngineStart(): void {
+  refuseOpenProcess(ENGINE_NODE_FLAGS);
 }
 
-function requireHardenedProcess(flags: readonly string[]): void {
+function refuseOpenProcess(flags: readonly string[]): void {
   const unknown = process.execArgv.find((flag) => !flags.includes(flag));
   if (unknown !== undefined) throw new StartError('START_FLAGS', `unexpected flag ${nameOf(unknown)}`);
   const missing = flags.find((flag) => !process.execArgv.includes(flag));
@@ -97,6 +88,7 @@ function requireHardenedProcess(flags: readonly string[]): void {
   }
 
   if (inspectorUrl() !== undefined) throw new StartError('START_INSPECTOR', 'an inspector is listening');
+  if (process.argv.length !== 2) throw new StartError('START_ARGUMENTS', 'expected no arguments');
   process.umask(UMASK);
 }
 

@@ -1,17 +1,15 @@
 /** One engine process: spawned, loaded, asked, gone. The supervisor decides about the next one. */
 import { type ChildProcess, spawn } from 'node:child_process';
-import { join } from 'node:path';
 import type { Duplex } from 'node:stream';
+import { fileURLToPath } from 'node:url';
 import { ENCLAVE_ENVIRONMENT, ENGINE_NODE_FLAGS } from '../start-guard.ts';
 import { EngineError } from './errors.ts';
 import { encodeFrame, FrameReader } from './frames.ts';
 import { type EngineAnswer, packTensors, readAnswer } from './messages.ts';
 import type { ModelMetadata, Tensor } from './tensor.ts';
 
-/** The file that every engine process starts with (engine/launch.ts); it is in the image by its path. */
-export const ENGINE_LAUNCHER = join(import.meta.dirname, 'launch.ts');
-/** The ONNX engine, the usual `entry`. */
-export const ONNX_ENGINE = join(import.meta.dirname, 'main.ts');
+/** The ONNX engine's first file. It is in the image because it is named here. */
+export const ONNX_ENGINE = fileURLToPath(new URL('./main.ts', import.meta.url));
 
 export interface SpawnOptions {
   readonly modelFd: number;
@@ -34,7 +32,7 @@ export interface EngineProcess {
 
 /** Resolves once the engine is confined and has loaded its model. Rejects with EngineError ENGINE_START_FAILED. */
 export async function spawnEngine(options: SpawnOptions): Promise<EngineProcess> {
-  const child = spawn(process.execPath, [...ENGINE_NODE_FLAGS, ENGINE_LAUNCHER], {
+  const child = spawn(process.execPath, [...ENGINE_NODE_FLAGS, options.entry], {
     cwd: '/',
     env: ENCLAVE_ENVIRONMENT,
     // Its output goes nowhere: an engine that could log could log its inputs.
@@ -43,7 +41,7 @@ export async function spawnEngine(options: SpawnOptions): Promise<EngineProcess>
   });
   const conversation = new Conversation(child);
   try {
-    const start = { kind: 'start', entry: options.entry, threads: options.threads };
+    const start = { kind: 'start', threads: options.threads };
     const answer = await conversation.exchange(start, [], options.startTimeoutMs);
     if (answer.kind === 'failed') throw new EngineError('ENGINE_START_FAILED', answer.message);
     if (answer.kind !== 'ready')

@@ -19,8 +19,6 @@ import {
 
 export interface StartMessage {
   readonly kind: 'start';
-  /** Path of the file whose `run` takes over once this process is confined. */
-  readonly entry: string;
   readonly threads: number;
 }
 
@@ -106,10 +104,9 @@ export function fits(shape: readonly number[], declared: readonly number[]): boo
 /** The engine's side: reads what the supervisor sends. */
 export function readStart(frame: Frame): StartMessage {
   const header = readHeader(frame);
-  const { kind, entry, threads } = header;
-  if (kind !== 'start' || typeof entry !== 'string' || !isCount(threads))
-    throw broken('expected a start message');
-  return { kind, entry, threads };
+  const { kind, threads } = header;
+  if (kind !== 'start' || !isCount(threads)) throw broken('expected a start message');
+  return { kind, threads };
 }
 
 export function readInfer(frame: Frame): InferMessage {

@@ -5,7 +5,7 @@
  * MAX_RESTARTS times in a row, then failed; close() ends it from anywhere.
  */
 
-import { type EngineProcess, spawnEngine } from './engine-process.ts';
+import { type EngineProcess, ONNX_ENGINE, spawnEngine } from './engine-process.ts';
 import { EngineError } from './errors.ts';
 import { fits, requireWantedOutputs } from './messages.ts';
 import { type ModelMetadata, type Tensor, tensorDataFault } from './tensor.ts';
@@ -42,11 +42,10 @@ export interface EngineOptions {
   readonly modelFd: number;
   /** Threads for computing: virtual CPUs less one, and at least one. */
   readonly threads: number;
-  /** Path of the engine's file, which exports `run` (engine/launch.ts). */
-  readonly entry: string;
+  /** First file of the engine's process; the ONNX engine's if absent. It calls runConfined (engine/launch.ts). */
+  readonly entry?: string;
   /** User and group id of the engine's process. Required as root, and only root can give one. */
   readonly uid?: number;
-  readonly confinement: 'enforced';
   /** From spawn to loaded. Default 60 s. */
   readonly startTimeoutMs?: number;
   /** For one answer. Default 30 s; then the engine is killed and started again. */
@@ -70,13 +69,16 @@ export async function startEngine(options: EngineOptions): Promise<Engine> {
 function withDefaults(
   options: EngineOptions,
 ): Required<Omit<EngineOptions, 'uid'>> & { readonly uid?: number } {
-  return { startTimeoutMs: START_TIMEOUT_MS, inferTimeoutMs: INFER_TIMEOUT_MS, ...options };
+  return {
+    entry: ONNX_ENGINE,
+    startTimeoutMs: START_TIMEOUT_MS,
+    inferTimeoutMs: INFER_TIMEOUT_MS,
+    ...options,
+  };
 }
 
-function requireSoundOptions({ modelFd, threads, uid, confinement }: EngineOptions): void {
+function requireSoundOptions({ modelFd, threads, uid }: EngineOptions): void {
   const refused = (why: string): EngineError => new EngineError('ENGINE_OPTIONS', why);
-  if (confinement !== 'enforced')
-    throw refused(`confinement: expected 'enforced', found ${String(confinement)}`);
   if (!Number.isSafeInteger(modelFd) || modelFd < 0) throw refused('modelFd: expected a descriptor');
   if (!Number.isSafeInteger(threads) || threads < 1) throw refused('threads: expected at least 1');
   if (uid !== undefined && (!Number.isSafeInteger(uid) || uid < 1))
