@@ -1,0 +1,32 @@
+import { Agent, type ClientRequestArgs } from 'node:http';
+import type { Duplex } from 'node:stream';
+import type { Link } from './link.ts';
+
+/** A node:http connection pool whose connections are dialled over the link. */
+export class LinkAgent extends Agent {
+  readonly #dial: () => Promise<Duplex>;
+
+  constructor(
+    link: Link,
+    port: number,
+    options: { readonly keepAlive: boolean; readonly maxSockets: number; readonly connectTimeoutMs: number },
+  ) {
+    super({
+      keepAlive: options.keepAlive,
+      maxSockets: options.maxSockets,
+      maxFreeSockets: options.maxSockets,
+    });
+    this.#dial = () => link.dial(port, { timeoutMs: options.connectTimeoutMs });
+  }
+
+  // The signature is node:http's: a connection that comes later is handed to the callback.
+  override createConnection(
+    _options: ClientRequestArgs,
+    callback?: (error: Error | null, connection: Duplex) => void,
+  ): undefined {
+    this.#dial().then(
+      (connection) => callback?.(null, connection),
+      (error) => callback?.(error, undefined as never),
+    );
+  }
+}

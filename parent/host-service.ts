@@ -1,0 +1,183 @@
+/**
+ * What the parent does for its enclave, on one port of the link, as plain HTTP/1.1 (docs/link.md section 3).
+ *
+ * Whatever comes in is refused unless a route takes exactly it: the target is compared as received, so there is
+ * no decoding, no normalising and no second meaning to a path.
+ */
+import { createServer, type IncomingMessage, type Server, type ServerResponse } from 'node:http';
+import type { Duplex } from 'node:stream';
+import type { Link, Listener } from '../link/link.ts';
+import { HOST_SERVICE_PORT } from '../link/ports.ts';
+import { DEPLOYMENT_MAX_BYTES } from '../shared/deployment/deployment.ts';
+import { TELEMETRY_MAX_BYTES } from '../shared/telemetry.ts';
+import { type CredentialsProvider, encodeAwsCredentials } from './credentials/provider.ts';
+import type { Egress } from './egress/tunnel.ts';
+import { readBounded } from './files.ts';
+import type { Counters, Observe } from './observe.ts';
+import { answerBytes, answerStatus, readBody } from './routes/answer.ts';
+import { parseModelPath, serveModelFile } from './routes/models.ts';
+import { parseTelemetry } from './routes/telemetry.ts';
+
+export interface HostServiceLimits {
+  readonly maxConnections: number;
+  readonly headersTimeoutMs: number;
+  readonly requestTimeoutMs: number;
+  readonly keepAliveTimeoutMs: number;
+}
+
+export const HOST_SERVICE_LIMITS: HostServiceLimits = {
+  maxConnections: 256,
+  headersTimeoutMs: 10_000,
+  requestTimeoutMs: 30_000,
+  keepAliveTimeoutMs: 60_000,
+};
+const MAX_HEADER_BYTES = 8 * 1024;
+
+/** Read anew for every request, so that a reload changes the next answer and no running one. */
+export interface HostServiceSources {
+  readonly deploymentPath: string;
+  readonly modelsFolder: string;
+  readonly credentials: CredentialsProvider;
+}
+
+export interface HostServiceOptions {
+  readonly sources: () => HostServiceSources;
+  readonly egress: Egress;
+  readonly limits: HostServiceLimits;
+  readonly counters: Counters;
+  readonly observe: Observe;
+}
+
+export interface RunningHostService {
+  /** Stops accepting and cuts what is open. */
+  close(): Promise<void>;
+}
+
+export async function startHostService(link: Link, options: HostServiceOptions): Promise<RunningHostService> {
+  const { counters, limits } = options;
+  const server = createHttpServer(options);
+  const open = new Set<Duplex>();
+
+  function accept(connection: Duplex): void {
+    if (open.size >= limits.maxConnections) {
+      counters.add('host.refused.too-many');
+      connection.destroy();
+      return;
+    }
+    open.add(connection);
+    connection.once('close', () => open.delete(connection));
+    server.emit('connection', connection);
+  }
+
+  const listener: Listener = await link.listen(HOST_SERVICE_PORT, accept);
+  return {
+    close: async () => {
+      await listener.close();
+      server.close();
+      for (const connection of open) connection.destroy();
+    },
+  };
+}
+
+function createHttpServer(options: HostServiceOptions): Server {
+  const { limits, counters } = options;
+  const server = createServer({
+    maxHeaderSize: MAX_HEADER_BYTES,
+    headersTimeout: limits.headersTimeoutMs,
+    requestTimeout: limits.requestTimeoutMs,
+    keepAliveTimeout: limits.keepAliveTimeoutMs,
+    connectionsCheckingInterval: Math.min(1_000, limits.headersTimeoutMs),
+    insecureHTTPParser: false,
+  });
+  server.on('request', (request, response) => {
+    route(request, response, options).catch((error: unknown) => {
+      counters.add('host.failed');
+      options.observe({
+        event: 'host-request-failed',
+        path: (request.url ?? '').slice(0, 200),
+        error: nameOf(error),
+      });
+      answerStatus(response, 500);
+    });
+  });
+  server.on('connect', (request: IncomingMessage, connection: Duplex, head: Buffer) => {
+    void options.egress.connect(request, connection, head);
+  });
+  server.on('clientError', (_error, connection) => {
+    counters.add('host.refused.malformed');
+    if (connection.writable)
+      connection.write('HTTP/1.1 400 Bad Request\r\nConnection: close\r\nContent-Length: 0\r\n\r\n');
+    connection.destroy();
+  });
+  // node:http starts the timer behind headersTimeout and requestTimeout on 'listening', which a server whose
+  // connections come from elsewhere never emits by itself.
+  server.emit('listening');
+  return server;
+}
+
+async function route(
+  request: IncomingMessage,
+  response: ServerResponse,
+  options: HostServiceOptions,
+): Promise<void> {
+  const { counters } = options;
+  const sources = options.sources();
+  const path = request.url ?? '';
+  response.sendDate = false;
+
+  if (path === '/telemetry') {
+    if (request.method !== 'POST') return answerStatus(response, 405, { allow: 'POST' });
+    return takeTelemetry(request, response, options);
+  }
+  const model = parseModelPath(path);
+  const known = model !== undefined || path === '/deployment' || path === '/credentials';
+  if (!known) {
+    counters.add('host.refused.not-found');
+    return answerStatus(response, 404, { connection: 'close' });
+  }
+  if (request.method !== 'GET') return answerStatus(response, 405, { allow: 'GET', connection: 'close' });
+  if (hasBody(request)) return answerStatus(response, 400, { connection: 'close' });
+
+  if (model !== undefined) {
+    counters.add('host.models');
+    return serveModelFile(model, sources.modelsFolder, request, response);
+  }
+  if (path === '/deployment') {
+    counters.add('host.deployment');
+    const bytes = await readBounded(sources.deploymentPath, DEPLOYMENT_MAX_BYTES);
+    return bytes === undefined ? answerStatus(response, 500) : answerBytes(response, bytes);
+  }
+  counters.add('host.credentials');
+  return answerBytes(response, encodeAwsCredentials(await sources.credentials.provide()));
+}
+
+async function takeTelemetry(
+  request: IncomingMessage,
+  response: ServerResponse,
+  { counters, observe }: HostServiceOptions,
+): Promise<void> {
+  const body = await readBody(request, TELEMETRY_MAX_BYTES);
+  if (body === undefined) return answerStatus(response, 413, { connection: 'close' });
+  const lines = parseTelemetry(body);
+  if (lines === undefined) {
+    counters.add('telemetry.refused');
+    return answerStatus(response, 400);
+  }
+  for (const { event, fields } of lines) {
+    counters.add(`telemetry.${event}`);
+    observe({ ...fields, event: `enclave-${event}` });
+  }
+  answerStatus(response, 200);
+}
+
+function hasBody(request: IncomingMessage): boolean {
+  return (
+    request.headers['transfer-encoding'] !== undefined || (request.headers['content-length'] ?? '0') !== '0'
+  );
+}
+
+/** What an operator's log may show of an error: its code, never its text. */
+function nameOf(error: unknown): string {
+  if (error instanceof Error && 'code' in error) return String(error.code);
+  return error instanceof Error ? error.name : 'unknown';
+}

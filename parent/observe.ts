@@ -1,0 +1,24 @@
+/** One thing that happened, for the operator's log: names and numbers, never bytes of a connection. */
+export interface ParentEvent {
+  readonly event: string;
+  readonly [field: string]: string | number;
+}
+
+export type Observe = (event: ParentEvent) => void;
+
+/** Totals since the start, by name; gauges go up and down. */
+export class Counters {
+  readonly #values = new Map<string, number>();
+
+  add(name: string, amount = 1): void {
+    this.#values.set(name, (this.#values.get(name) ?? 0) + amount);
+  }
+
+  get(name: string): number {
+    return this.#values.get(name) ?? 0;
+  }
+
+  snapshot(): Readonly<Record<string, number>> {
+    return Object.fromEntries([...this.#values].sort(([a], [b]) => (a < b ? -1 : 1)));
+  }
+}

@@ -1,0 +1,44 @@
+/**
+ * What may leave the enclave through the parent (docs/link.md section 3): events with named fields, each a count,
+ * a word or an error code. No field can hold free text, so no input, name of a caller or secret can be in one.
+ * The enclave sends nothing else, and the parent takes nothing else.
+ */
+import type { TelemetryEvent } from './deployment/deployment.ts';
+
+export interface TelemetryLine {
+  readonly event: TelemetryEvent;
+  readonly fields: Readonly<Record<string, string | number>>;
+}
+
+export const TELEMETRY_MAX_BYTES = 64 * 1024;
+export const TELEMETRY_MAX_LINES = 256;
+
+type FieldKind = 'count' | 'word' | 'code';
+
+const FIELDS: Readonly<Record<TelemetryEvent, Readonly<Record<string, FieldKind>>>> = {
+  boot: { step: 'word', outcome: 'word', durationMs: 'count', code: 'code' },
+  requests: { connections: 'count', served: 'count', refused: 'count', failed: 'count', overloaded: 'count' },
+};
+
+const WORD = /^[a-z][a-z0-9-]{0,47}$/;
+const CODE = /^[A-Z][A-Z0-9_]{0,63}$/;
+
+/** True if every field of the line is on the list of its event, with a value of the field's kind. */
+export function isTelemetryLine(value: unknown): value is TelemetryLine {
+  if (!isPlainObject(value) || Object.keys(value).sort().join() !== 'event,fields') return false;
+  const { event, fields } = value;
+  if (typeof event !== 'string' || !Object.hasOwn(FIELDS, event) || !isPlainObject(fields)) return false;
+  const kinds = FIELDS[event as TelemetryEvent];
+  return Object.entries(fields).every(
+    ([name, field]) => Object.hasOwn(kinds, name) && fits(field, kinds[name]),
+  );
+}
+
+function fits(value: unknown, kind: FieldKind | undefined): boolean {
+  if (kind === 'count') return typeof value === 'number' && Number.isSafeInteger(value) && value >= 0;
+  return typeof value === 'string' && (kind === 'word' ? WORD : CODE).test(value);
+}
+
+function isPlainObject(value: unknown): value is Readonly<Record<string, unknown>> {
+  return typeof value === 'object' && value !== null && !Array.isArray(value);
+}

@@ -1,0 +1,85 @@
+import { readFile, writeFile } from 'node:fs/promises';
+import { connect } from 'node:net';
+import { join } from 'node:path';
+import { describe, expect, it } from 'vitest';
+import { SERVICE_PORT } from '../../link/ports.ts';
+import { CREDENTIALS, pattern, readAll, setup, tcpServer } from './setup.ts';
+
+describe('a parent and the enclave’s side of it', () => {
+  it('hands over the deployment document, byte for byte', async () => {
+    await using at = await setup();
+    expect(Buffer.from(await at.host.fetchDeployment()).toString()).toBe('{"format":"example"}');
+  });
+
+  it('hands over the small files of a sealed model', async () => {
+    await using at = await setup();
+    expect(Buffer.from(await at.host.fetchModelFile('iris', 'head', 100)).toString()).toBe('the head');
+  });
+
+  it('serves any ranges of a payload, many at once, into shared memory', async () => {
+    await using at = await setup();
+    const whole = pattern(3_000_000);
+    const source = at.host.payloadSource('iris', whole.length);
+    const target = new Uint8Array(new SharedArrayBuffer(whole.length));
+    const step = 100_001;
+    const reads: Promise<void>[] = [];
+    for (let offset = 0; offset < whole.length; offset += step) {
+      reads.push(source.read(offset, target.subarray(offset, offset + step)));
+    }
+    await Promise.all(reads);
+    expect(Buffer.compare(Buffer.from(target), whole)).toBe(0);
+  });
+
+  it('hands over credentials, and the new ones after their file changed', async () => {
+    await using at = await setup();
+    expect((await at.host.fetchCredentials()).accessKeyId).toBe(CREDENTIALS.accessKeyId);
+    const rotated = { ...CREDENTIALS, accessKeyId: 'ASIAEXAMPLEEXAMPLE02' };
+    await writeFile(join(at.folder, 'credentials.json'), JSON.stringify(rotated));
+    const { expiration, ...others } = await at.host.fetchCredentials();
+    expect(others).toEqual({
+      accessKeyId: 'ASIAEXAMPLEEXAMPLE02',
+      secretAccessKey: CREDENTIALS.secretAccessKey,
+      sessionToken: CREDENTIALS.sessionToken,
+    });
+    expect(expiration).toEqual(new Date(CREDENTIALS.expiration));
+  });
+
+  it('tunnels to an allowed destination through its override', async () => {
+    await using echo = await tcpServer((socket) => socket.pipe(socket));
+    await using at = await setup((config) => ({
+      ...config,
+      egress: [
+        {
+          host: 'kms.eu-central-1.amazonaws.com',
+          port: 443,
+          maxConnections: 4,
+          override: { address: '127.0.0.1', port: echo.port },
+        },
+      ],
+    }));
+    const tunnel = await at.host.connect('kms.eu-central-1.amazonaws.com', 443, 5_000);
+    tunnel.end('hello');
+    expect((await readAll(tunnel)).toString()).toBe('hello');
+  });
+
+  it('relays callers to the enclave', async () => {
+    await using at = await setup();
+    const listener = await at.enclaveLink.listen(SERVICE_PORT, (connection) => connection.pipe(connection));
+    const caller = connect({ port: at.parent.address.port, host: '127.0.0.1', allowHalfOpen: true });
+    caller.end('a prompt that the parent cannot read');
+    expect((await readAll(caller)).toString()).toBe('a prompt that the parent cannot read');
+    await listener.close();
+  });
+
+  it('passes on telemetry that is on the allow-list', async () => {
+    await using at = await setup();
+    at.host.sendTelemetry([{ event: 'boot', fields: { step: 'kms', durationMs: 12 } }]);
+    await expect.poll(() => at.events).toContainEqual({ event: 'enclave-boot', step: 'kms', durationMs: 12 });
+  });
+
+  it('never changes the files that it serves', async () => {
+    await using at = await setup();
+    await at.host.fetchDeployment();
+    expect(await readFile(join(at.folder, 'deployment.json'), 'utf8')).toBe('{"format":"example"}');
+  });
+});
