@@ -1,0 +1,278 @@
+/**
+ * The main thread's side of opening: starts the workers, feeds those that cannot read the source themselves,
+ * stops all of them at the first refusal. It touches ciphertext only.
+ */
+import { availableParallelism } from 'node:os';
+import { Worker } from 'node:worker_threads';
+import { SealedModelError } from './errors.ts';
+import { chunkLengthBytes, chunksOfSegment } from './format.ts';
+import type { Head } from './head.ts';
+import { CONTROL, type FromWorker, type Job, type JobTarget, type WorkerStart } from './open-protocol.ts';
+import { markSlot, newRing, type RingMemory, readSlot, SLOT, slotBytes } from './ring.ts';
+import type { PayloadSource } from './source.ts';
+import { UnlockedHead } from './unlock.ts';
+
+export interface OpeningOptions {
+  /** Default: as many as there are processors. */
+  readonly workers?: number;
+  /** How often a chunk that was damaged or unreadable is asked for again. Default 3. */
+  readonly refetchLimit?: number;
+}
+
+const REFETCH_LIMIT = 3;
+
+export interface Segments {
+  readonly first: number;
+  readonly end: number;
+}
+
+interface Member {
+  readonly worker: Worker;
+  readonly ring: RingMemory | undefined;
+  /** Told of each message while a job runs. */
+  hear: (message: FromWorker) => void;
+}
+
+export class OpeningPool {
+  readonly #head: Head;
+  readonly #source: PayloadSource;
+  readonly #refetchLimit: number;
+  readonly #control = new Int32Array(new SharedArrayBuffer(CONTROL.cells * Int32Array.BYTES_PER_ELEMENT));
+  readonly #members: Member[] = [];
+  #crash: ((error: unknown) => void) | undefined;
+
+  /** `segmentsAtMost` bounds the workers: a segment is one worker's. */
+  constructor(
+    unlocked: UnlockedHead,
+    source: PayloadSource,
+    options: OpeningOptions,
+    segmentsAtMost: number,
+  ) {
+    this.#head = unlocked.head;
+    this.#source = source;
+    this.#refetchLimit = options.refetchLimit ?? REFETCH_LIMIT;
+    if (source.sizeBytes !== this.#head.payloadSizeBytes) {
+      throw new SealedModelError(
+        'SEALED_PAYLOAD_SIZE',
+        `The payload has ${source.sizeBytes} bytes, the head says ${this.#head.payloadSizeBytes}.`,
+      );
+    }
+    const payloadKeys = UnlockedHead.payloadKeysOf(unlocked);
+    const count = Math.min(Math.max(1, options.workers ?? availableParallelism()), segmentsAtMost);
+    const tags = shared(this.#head.parts.tags);
+    const digests = shared(this.#head.parts.digests);
+    for (let index = 0; index < count; index++) {
+      const ring = source.direct === undefined ? newRing(this.#head.geometry.chunkBytes) : undefined;
+      this.#members.push(this.#start({ payloadKeys, tags, digests, ring }));
+    }
+  }
+
+  #start(given: {
+    payloadKeys: SharedArrayBuffer;
+    tags: SharedArrayBuffer;
+    digests: SharedArrayBuffer;
+    ring: RingMemory | undefined;
+  }): Member {
+    const { geometry, context, files } = this.#head;
+    const { ring, payloadKeys, tags, digests } = given;
+    const workerData: WorkerStart = {
+      geometry,
+      context,
+      payloadKeys,
+      tags,
+      digests,
+      files: files.map(({ offset, sizeBytes }) => ({ offset, sizeBytes })),
+      supply: ring === undefined ? directOf(this.#source) : { kind: 'ring', memory: ring },
+      refetchLimit: this.#refetchLimit,
+      control: this.#control.buffer as SharedArrayBuffer,
+    };
+    const worker = new Worker(new URL('./open-worker.ts', import.meta.url), {
+      name: 'open-sealed-model',
+      workerData,
+      env: {},
+      execArgv: [],
+    });
+    const member: Member = { worker, ring, hear: () => {} };
+    worker.on('message', (message: FromWorker) => member.hear(message));
+    worker.on('error', (error) => this.#crash?.(error));
+    return member;
+  }
+
+  /** Opens these segments into the target. When it rejects, no worker writes to the target any more. */
+  async run(
+    segments: Segments,
+    target: JobTarget,
+    checkDigests: boolean,
+    observe: { readonly signal?: AbortSignal | undefined; readonly onOpened?: (sizeBytes: number) => void },
+  ): Promise<void> {
+    let failure: { readonly error: unknown } | undefined;
+    const fail = (error: unknown): void => {
+      failure ??= { error };
+      this.#stop();
+    };
+    const onAbort = (): void => fail(new SealedModelError('SEALED_ABORTED', 'The opening was stopped.'));
+    this.#reset(segments);
+    const queue = segmentQueue(segments);
+    const job: Job = { kind: 'job', endSegment: segments.end, checkDigests, target };
+
+    observe.signal?.addEventListener('abort', onAbort);
+    try {
+      const crashed = new Promise<void>((resolve) => {
+        this.#crash = (error) => {
+          fail(error);
+          resolve();
+        };
+      });
+      const done = this.#members.map((member) => this.#open(member, job, queue, fail, observe.onOpened));
+      if (observe.signal?.aborted) onAbort();
+      await Promise.race([Promise.all(done), crashed]);
+    } finally {
+      observe.signal?.removeEventListener('abort', onAbort);
+      this.#crash = undefined;
+    }
+    if (failure !== undefined) throw failure.error;
+  }
+
+  /** One worker's part of a job; resolves when the worker is idle. */
+  #open(
+    member: Member,
+    job: Job,
+    queue: () => number | undefined,
+    fail: (error: unknown) => void,
+    onOpened: ((sizeBytes: number) => void) | undefined,
+  ): Promise<void> {
+    const { promise, resolve } = Promise.withResolvers<void>();
+    const feed = member.ring === undefined ? undefined : this.#feed(member.ring, queue, fail);
+    member.hear = (message) => {
+      switch (message.kind) {
+        case 'opened':
+          return onOpened?.(message.sizeBytes);
+        case 'refused':
+          return fail(new SealedModelError(message.code, message.message));
+        case 'free':
+          return feed?.freed();
+        case 'again':
+          return feed?.again(message.slot);
+        case 'idle':
+          return resolve();
+      }
+    };
+    member.worker.postMessage(job);
+    return promise;
+  }
+
+  /** Keeps every slot of one ring busy: reads are started in order and end in any order. */
+  #feed(
+    ring: RingMemory,
+    queue: () => number | undefined,
+    fail: (error: unknown) => void,
+  ): { freed: () => void; again: (slot: number) => void } {
+    const next = chunkQueue(this.#head, queue);
+    let turn = 0;
+    let free = ring.slotCount;
+    let ended = false;
+
+    const fill = async (slot: number, chunk: number, readsLeft: number): Promise<void> => {
+      const { geometry } = this.#head;
+      const bytes = slotBytes(ring, slot, chunkLengthBytes(geometry, chunk));
+      try {
+        await this.#source.read(chunk * geometry.chunkBytes, bytes);
+        if (!this.#stopped) markSlot(ring, slot, SLOT.full, chunk);
+      } catch (cause) {
+        if (this.#stopped) return;
+        if (readsLeft > 0) return fill(slot, chunk, readsLeft - 1);
+        const why = cause instanceof Error ? cause.message : String(cause);
+        fail(new SealedModelError('SEALED_SOURCE_FAILED', `Chunk ${chunk} could not be read: ${why}`, cause));
+      }
+    };
+    const feedMore = (): void => {
+      while (free > 0 && !ended && !this.#stopped) {
+        const slot = turn % ring.slotCount;
+        const chunk = next();
+        if (chunk === undefined) {
+          ended = true;
+          markSlot(ring, slot, SLOT.ended);
+        } else {
+          free--;
+          turn++;
+          void fill(slot, chunk, this.#refetchLimit);
+        }
+      }
+    };
+    feedMore();
+    return {
+      freed() {
+        free++;
+        feedMore();
+      },
+      again: (slot) => void fill(slot, readSlot(ring, slot).chunk, this.#refetchLimit),
+    };
+  }
+
+  get #stopped(): boolean {
+    return Atomics.load(this.#control, CONTROL.stop) !== 0;
+  }
+
+  #reset(segments: Segments): void {
+    Atomics.store(this.#control, CONTROL.stop, 0);
+    Atomics.store(this.#control, CONTROL.nextSegment, segments.first);
+    for (const { ring } of this.#members) forEachSlot(ring, SLOT.free);
+  }
+
+  #stop(): void {
+    Atomics.store(this.#control, CONTROL.stop, 1);
+    for (const { ring } of this.#members) forEachSlot(ring, SLOT.ended);
+  }
+
+  /** Ends the workers: each wipes its buffers and leaves; one that does not is terminated. */
+  async close(): Promise<void> {
+    this.#stop();
+    await Promise.all(
+      this.#members.map(async ({ worker }) => {
+        const exited = new Promise<void>((resolve) => worker.once('exit', () => resolve()));
+        if (worker.threadId === -1) return;
+        worker.postMessage({ kind: 'close' });
+        const deadline = setTimeout(() => void worker.terminate(), CLOSE_TIMEOUT_MS);
+        await exited;
+        clearTimeout(deadline);
+      }),
+    );
+  }
+}
+
+/** A worker leaves between two chunks, which takes milliseconds; this is for one stuck in a read. */
+const CLOSE_TIMEOUT_MS = 5_000;
+
+function segmentQueue({ first, end }: Segments): () => number | undefined {
+  let next = first;
+  return () => (next < end ? next++ : undefined);
+}
+
+/** The chunks of one segment after another, for one worker. */
+function chunkQueue(head: Head, takeSegment: () => number | undefined): () => number | undefined {
+  let chunk = 0;
+  let end = 0;
+  return () => {
+    if (chunk === end) {
+      const segment = takeSegment();
+      if (segment === undefined) return undefined;
+      ({ first: chunk, end } = chunksOfSegment(head.geometry, segment));
+    }
+    return chunk++;
+  };
+}
+
+function forEachSlot(ring: RingMemory | undefined, state: number): void {
+  for (let slot = 0; slot < (ring?.slotCount ?? 0); slot++) markSlot(ring as RingMemory, slot, state);
+}
+
+function directOf(source: PayloadSource): NonNullable<PayloadSource['direct']> {
+  if (source.direct === undefined) throw new TypeError('the source has no direct bytes');
+  return source.direct;
+}
+
+function shared(bytes: Uint8Array): SharedArrayBuffer {
+  const copy = new SharedArrayBuffer(bytes.length);
+  new Uint8Array(copy).set(bytes);
+  return copy;
+}
