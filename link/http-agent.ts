@@ -2,20 +2,19 @@ import { Agent, type ClientRequestArgs } from 'node:http';
 import type { Duplex } from 'node:stream';
 import type { Link } from './link.ts';
 
-/** A node:http connection pool whose connections are dialled over the link. */
+/**
+ * A node:http connection pool whose connections are dialled over the link. Its own bounds do not hold for
+ * connections that are dialled asynchronously: whoever uses it bounds the exchanges.
+ */
 export class LinkAgent extends Agent {
   readonly #dial: () => Promise<Duplex>;
 
   constructor(
     link: Link,
     port: number,
-    options: { readonly keepAlive: boolean; readonly maxSockets: number; readonly connectTimeoutMs: number },
+    options: { readonly keepAlive: boolean; readonly connectTimeoutMs: number },
   ) {
-    super({
-      keepAlive: options.keepAlive,
-      maxSockets: options.maxSockets,
-      maxFreeSockets: options.maxSockets,
-    });
+    super({ keepAlive: options.keepAlive });
     this.#dial = () => link.dial(port, { timeoutMs: options.connectTimeoutMs });
   }
 

@@ -57,17 +57,21 @@ export interface HttpClient {
 }
 
 export function httpOverLink(link: Link, port: number, limits: HttpLimits = HTTP_LIMITS): HttpClient {
-  const { maxConnections: maxSockets, connectTimeoutMs } = limits;
-  const pool = new LinkAgent(link, port, { keepAlive: true, maxSockets, connectTimeoutMs });
-  const fresh = new LinkAgent(link, port, { keepAlive: false, maxSockets, connectTimeoutMs });
+  const { connectTimeoutMs } = limits;
+  const pool = new LinkAgent(link, port, { keepAlive: true, connectTimeoutMs });
+  const fresh = new LinkAgent(link, port, { keepAlive: false, connectTimeoutMs });
+  const slots = new Slots(limits.maxConnections);
   return {
     exchange: async (exchange) => {
+      await slots.take();
       try {
         return await attempt(exchange, pool, limits);
       } catch (error) {
         // The peer may close a pooled connection at the moment of its reuse: try once more on a new one.
-        if (error instanceof StaleConnection) return attempt(exchange, fresh, limits);
+        if (error instanceof StaleConnection) return await attempt(exchange, fresh, limits);
         throw error;
+      } finally {
+        slots.give();
       }
     },
     tunnel: async (authority, timeoutMs) => {
@@ -80,6 +84,27 @@ export function httpOverLink(link: Link, port: number, limits: HttpLimits = HTTP
       fresh.destroy();
     },
   };
+}
+
+/** How many exchanges may run; the others wait in order. */
+class Slots {
+  #free: number;
+  readonly #waiting: (() => void)[] = [];
+
+  constructor(count: number) {
+    this.#free = count;
+  }
+
+  async take(): Promise<void> {
+    if (this.#free > 0) this.#free -= 1;
+    else await new Promise<void>((resolve) => this.#waiting.push(resolve));
+  }
+
+  give(): void {
+    const next = this.#waiting.shift();
+    if (next === undefined) this.#free += 1;
+    else next();
+  }
 }
 
 /** A pooled connection ended before any part of an answer came. */
