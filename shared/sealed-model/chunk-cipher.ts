@@ -6,7 +6,7 @@
  * For worker threads only: on the main thread, slabs from 256 KiB on make glibc return and fault in the same
  * pages again at every call.
  */
-import { createCipheriv, createDecipheriv, type KeyObject } from 'node:crypto';
+import { createCipheriv, createDecipheriv, createSecretKey, type KeyObject } from 'node:crypto';
 import { TAG_BYTES } from './format.ts';
 
 /** Input in memory is touched once, so the slab is the largest that fits into a core's L2 beside it. */
@@ -65,4 +65,18 @@ function place(slab: Buffer, target: Uint8Array, at: number): void {
   slab.fill(0);
   // A slab that is not alone in its memory (a pooled Buffer) must not take its neighbours with it.
   if (slab.buffer instanceof ArrayBuffer && slab.length === slab.buffer.byteLength) slab.buffer.transfer(0);
+}
+
+/**
+ * A key object from key bytes. The copy in between has its own ArrayBuffer: Node moves small typed arrays off
+ * V8's heap when OpenSSL looks at them, and the bytes that stay behind on the heap are never wiped.
+ */
+export function secretKeyOf(bytes: Uint8Array): KeyObject {
+  const own = new Uint8Array(new ArrayBuffer(bytes.length));
+  try {
+    own.set(bytes);
+    return createSecretKey(own);
+  } finally {
+    own.fill(0);
+  }
 }

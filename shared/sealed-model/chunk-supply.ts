@@ -2,8 +2,8 @@
 import { readSync } from 'node:fs';
 import { SLAB_BYTES, SLAB_BYTES_BESIDE_BUFFER } from './chunk-cipher.ts';
 import { chunkLengthBytes, type Geometry } from './format.ts';
-import { CONTROL, type FromWorker, type Job, type WorkerStart } from './open-protocol.ts';
-import { awaitFullSlot, markSlot, SLOT, slotBytes } from './ring.ts';
+import type { FromWorker, Job, WorkerStart } from './open-protocol.ts';
+import { awaitFullSlot, CONTROL, markSlot, SLOT, slotBytes } from './ring.ts';
 
 export interface ChunkSupply {
   readonly slabBytes: number;

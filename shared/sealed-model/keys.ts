@@ -5,7 +5,8 @@
  *
  * Every output has its own ArrayBuffer and its caller wipes it.
  */
-import { createHmac, createSecretKey, hkdfSync, type KeyObject } from 'node:crypto';
+import { createHmac, hkdfSync } from 'node:crypto';
+import { secretKeyOf } from './chunk-cipher.ts';
 import { SealedModelError } from './errors.ts';
 import { CONTEXT_BYTES, KEY_BYTES, SUITE_AES256GCM_HKDFSHA512 } from './format.ts';
 
@@ -71,18 +72,4 @@ export function withKeySchedule<Result>(
       }
     },
   });
-}
-
-/**
- * A key object from key bytes. The copy in between has its own ArrayBuffer: Node moves small typed arrays off
- * V8's heap when OpenSSL looks at them, and the bytes that stay behind on the heap are never wiped.
- */
-export function secretKeyOf(bytes: Uint8Array): KeyObject {
-  const own = new Uint8Array(new ArrayBuffer(bytes.length));
-  try {
-    own.set(bytes);
-    return createSecretKey(own);
-  } finally {
-    own.fill(0);
-  }
 }

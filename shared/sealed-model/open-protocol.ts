@@ -1,19 +1,19 @@
 /**
  * What the main thread and the opening workers say to each other (docs/sealed-model.md section 9.1).
  *
- *   main -> worker   job: open these segments into this target
+ *   main -> worker   begin: the model, its payload keys, its source
+ *                    job: open these segments into this target
  *                    close: wipe and exit
  *   worker -> main   opened: a segment is authenticated and in its place
  *                    free / again: a slot of the ring may be refilled / must be refilled with the same chunk
  *                    idle: no segment is left;  refused: stop everything, with the cause
  */
 import type { SealedModelErrorCode } from './errors.ts';
-import type { FileRange } from './file-layout.ts';
-import type { Geometry } from './format.ts';
+import type { FileRange, Geometry } from './format.ts';
 import type { RingMemory } from './ring.ts';
 import type { DirectBytes } from './source.ts';
 
-/** Handed to a worker when it starts. No secret but the payload keys, and those in shared memory. */
+/** What `begin` brings. No secret but the payload keys, and those in shared memory. */
 export interface WorkerStart {
   readonly geometry: Geometry;
   readonly context: Uint8Array;
@@ -25,9 +25,6 @@ export interface WorkerStart {
   readonly refetchLimit: number;
   readonly control: SharedArrayBuffer;
 }
-
-/** Int32 cells of the control memory. */
-export const CONTROL = { stop: 0, nextSegment: 1, cells: 2 } as const;
 
 export interface Job {
   readonly kind: 'job';
@@ -43,7 +40,10 @@ export type JobTarget =
   /** One descriptor per file of the head. */
   | { readonly kind: 'files'; readonly fds: readonly number[] };
 
-export type ToWorker = Job | { readonly kind: 'close' };
+export type ToWorker =
+  | { readonly kind: 'begin'; readonly start: WorkerStart }
+  | Job
+  | { readonly kind: 'close' };
 
 export type FromWorker =
   | { readonly kind: 'opened'; readonly sizeBytes: number }

@@ -2,19 +2,19 @@
  * The main thread's side of opening: starts the workers, feeds those that cannot read the source themselves,
  * stops all of them at the first refusal. It touches ciphertext only.
  */
-import { availableParallelism } from 'node:os';
-import { Worker } from 'node:worker_threads';
+import type { Worker } from 'node:worker_threads';
 import { SealedModelError } from './errors.ts';
 import { chunkLengthBytes, chunksOfSegment } from './format.ts';
 import type { Head } from './head.ts';
-import { CONTROL, type FromWorker, type Job, type JobTarget, type WorkerStart } from './open-protocol.ts';
-import { markSlot, newRing, type RingMemory, readSlot, SLOT, slotBytes } from './ring.ts';
+import type { FromWorker, Job, JobTarget, WorkerStart } from './open-protocol.ts';
+import { OpeningThreads, startOpeningThreads } from './opening-threads.ts';
+import { CONTROL, markSlot, newRing, type RingMemory, readSlot, SLOT, slotBytes } from './ring.ts';
 import type { PayloadSource } from './source.ts';
 import { UnlockedHead } from './unlock.ts';
 
 export interface OpeningOptions {
-  /** Default: as many as there are processors. */
-  readonly workers?: number;
+  /** How many threads, or threads started beforehand. Default: one a processor. */
+  readonly workers?: number | OpeningThreads;
   /** How often a chunk that was damaged or unreadable is asked for again. Default 3. */
   readonly refetchLimit?: number;
 }
@@ -38,8 +38,10 @@ export class OpeningPool {
   readonly #source: PayloadSource;
   readonly #refetchLimit: number;
   readonly #control = new Int32Array(new SharedArrayBuffer(CONTROL.cells * Int32Array.BYTES_PER_ELEMENT));
+  readonly #threads: OpeningThreads;
   readonly #members: Member[] = [];
   #crash: ((error: unknown) => void) | undefined;
+  #crashed: { readonly error: unknown } | undefined;
 
   /** `segmentsAtMost` bounds the workers: a segment is one worker's. */
   constructor(
@@ -58,24 +60,33 @@ export class OpeningPool {
       );
     }
     const payloadKeys = UnlockedHead.payloadKeysOf(unlocked);
-    const count = Math.min(Math.max(1, options.workers ?? availableParallelism()), segmentsAtMost);
+    this.#threads =
+      options.workers instanceof OpeningThreads
+        ? options.workers
+        : startOpeningThreads(options.workers, segmentsAtMost);
     const tags = shared(this.#head.parts.tags);
     const digests = shared(this.#head.parts.digests);
-    for (let index = 0; index < count; index++) {
+    for (const worker of this.#threads.take((error) => {
+      this.#crashed ??= { error };
+      this.#crash?.(error);
+    })) {
       const ring = source.direct === undefined ? newRing(this.#head.geometry.chunkBytes) : undefined;
-      this.#members.push(this.#start({ payloadKeys, tags, digests, ring }));
+      const member: Member = { worker, ring, hear: () => {} };
+      this.#members.push(member);
+      worker.on('message', (message: FromWorker) => member.hear(message));
+      worker.postMessage({ kind: 'begin', start: this.#startOf({ payloadKeys, tags, digests, ring }) });
     }
   }
 
-  #start(given: {
+  #startOf(given: {
     payloadKeys: SharedArrayBuffer;
     tags: SharedArrayBuffer;
     digests: SharedArrayBuffer;
     ring: RingMemory | undefined;
-  }): Member {
+  }): WorkerStart {
     const { geometry, context, files } = this.#head;
     const { ring, payloadKeys, tags, digests } = given;
-    const workerData: WorkerStart = {
+    return {
       geometry,
       context,
       payloadKeys,
@@ -86,16 +97,6 @@ export class OpeningPool {
       refetchLimit: this.#refetchLimit,
       control: this.#control.buffer as SharedArrayBuffer,
     };
-    const worker = new Worker(new URL('./open-worker.ts', import.meta.url), {
-      name: 'open-sealed-model',
-      workerData,
-      env: {},
-      execArgv: [],
-    });
-    const member: Member = { worker, ring, hear: () => {} };
-    worker.on('message', (message: FromWorker) => member.hear(message));
-    worker.on('error', (error) => this.#crash?.(error));
-    return member;
   }
 
   /** Opens these segments into the target. When it rejects, no worker writes to the target any more. */
@@ -105,6 +106,7 @@ export class OpeningPool {
     checkDigests: boolean,
     observe: { readonly signal?: AbortSignal | undefined; readonly onOpened?: (sizeBytes: number) => void },
   ): Promise<void> {
+    if (this.#crashed !== undefined) throw this.#crashed.error;
     let failure: { readonly error: unknown } | undefined;
     const fail = (error: unknown): void => {
       failure ??= { error };
@@ -224,24 +226,11 @@ export class OpeningPool {
     for (const { ring } of this.#members) forEachSlot(ring, SLOT.ended);
   }
 
-  /** Ends the workers: each wipes its buffers and leaves; one that does not is terminated. */
   async close(): Promise<void> {
     this.#stop();
-    await Promise.all(
-      this.#members.map(async ({ worker }) => {
-        const exited = new Promise<void>((resolve) => worker.once('exit', () => resolve()));
-        if (worker.threadId === -1) return;
-        worker.postMessage({ kind: 'close' });
-        const deadline = setTimeout(() => void worker.terminate(), CLOSE_TIMEOUT_MS);
-        await exited;
-        clearTimeout(deadline);
-      }),
-    );
+    await this.#threads.close();
   }
 }
-
-/** A worker leaves between two chunks, which takes milliseconds; this is for one stuck in a read. */
-const CLOSE_TIMEOUT_MS = 5_000;
 
 function segmentQueue({ first, end }: Segments): () => number | undefined {
   let next = first;

@@ -4,6 +4,7 @@ import { SealedModelError } from './errors.ts';
 import type { Head } from './head.ts';
 import type { JobTarget } from './open-protocol.ts';
 import { type OpeningOptions, OpeningPool } from './opening-pool.ts';
+import { OpeningThreads } from './opening-threads.ts';
 import type { PayloadSource } from './source.ts';
 import type { UnlockedHead } from './unlock.ts';
 
@@ -25,21 +26,25 @@ export async function openPayload(
   options: OpenOptions & { readonly checkDigests: boolean },
 ): Promise<void> {
   const { head } = unlocked;
-  prepareTarget(head, target);
   const segments = { first: 0, end: head.geometry.segmentCount };
   let openedBytes = 0;
   const onOpened = (sizeBytes: number): void => {
     openedBytes += sizeBytes;
     options.onProgress?.(openedBytes);
   };
-  const pool = new OpeningPool(unlocked, source, options, segments.end);
+  let pool: OpeningPool | undefined;
+  let prepared = false;
   let opened = false;
   try {
+    pool = new OpeningPool(unlocked, source, options, segments.end);
+    prepareTarget(head, target);
+    prepared = true;
     await pool.run(segments, jobTarget(target), options.checkDigests, { signal: options.signal, onOpened });
     opened = true;
   } finally {
-    await pool.close();
-    if (!opened) wipeTarget(target);
+    await pool?.close();
+    if (options.workers instanceof OpeningThreads) await options.workers.close();
+    if (prepared && !opened) wipeTarget(target);
   }
 }
 

@@ -12,6 +12,9 @@
  */
 export const SLOT = { free: 0, full: 1, damaged: 2, ended: 3 } as const;
 
+/** Int32 cells of the memory that all workers of one opening share. */
+export const CONTROL = { stop: 0, nextSegment: 1, cells: 2 } as const;
+
 /** Reads in flight per worker, and the memory they may take. */
 const SLOTS_MAX = 8;
 const SLOTS_MIN = 2;

@@ -1,7 +1,7 @@
 /** The worker thread that seals: encrypts one chunk after another in place, and hashes what comes out. */
 import { createHash, type Hash, type KeyObject } from 'node:crypto';
 import { parentPort, workerData } from 'node:worker_threads';
-import { encryptChunk, SLAB_BYTES_BESIDE_BUFFER } from './chunk-cipher.ts';
+import { encryptChunk, SLAB_BYTES_BESIDE_BUFFER, secretKeyOf } from './chunk-cipher.ts';
 import {
   chunkAssociatedData,
   chunkLengthBytes,
@@ -12,7 +12,6 @@ import {
   KEY_BYTES,
   TAG_BYTES,
 } from './format.ts';
-import { secretKeyOf } from './keys.ts';
 
 export interface SealWorkerStart {
   readonly geometry: Geometry;

@@ -6,8 +6,7 @@
 import { createHash, type Hash } from 'node:crypto';
 import { Worker } from 'node:worker_threads';
 import { SealedModelError } from './errors.ts';
-import { filePartOf } from './file-layout.ts';
-import { chunkLengthBytes, DIGEST_BYTES, KEY_BYTES, TAG_BYTES } from './format.ts';
+import { chunkLengthBytes, DIGEST_BYTES, filePartOf, KEY_BYTES, TAG_BYTES } from './format.ts';
 import { withKeySchedule } from './keys.ts';
 import type { SealPlan } from './seal-plan.ts';
 import type { SealWorkerStart } from './seal-worker.ts';
