@@ -1,0 +1,71 @@
+/** Every check with its outcome, for a person to follow (docs/attestation.md). Decides nothing itself. */
+import { StrongroomError } from '../errors.ts';
+import { CHECKS, type Check, type CheckId } from './checks.ts';
+import { type AttestationExpectations, expectAttestation } from './expect.ts';
+import { parseAttestationDocument, type UnverifiedDocument } from './parse.ts';
+import { type VerificationOptions, type VerifiedDocument, verifyAttestationDocument } from './verify.ts';
+
+export interface CheckResult extends Pick<Check, 'section' | 'step' | 'what'> {
+  readonly check: CheckId;
+  /** `not-asked`: nothing was expected of the document. */
+  readonly outcome: 'passed' | 'failed' | 'not-reached' | 'not-asked';
+  /** What was found, or why the check failed; empty if not reached. */
+  readonly detail: string;
+}
+
+export interface Explanation {
+  readonly checks: readonly CheckResult[];
+  /** The fault, if any check failed. */
+  readonly error: StrongroomError | undefined;
+  /** As far as it came: what was read, and what was verified. */
+  readonly parsed: UnverifiedDocument | undefined;
+  readonly verified: VerifiedDocument | undefined;
+}
+
+/** Errors that are not about the document (a bug, an unusable anchor) are thrown; faults of it are returned. */
+export function explainAttestation(
+  bytes: Uint8Array,
+  options: (parsed: UnverifiedDocument) => VerificationOptions & { expectations?: AttestationExpectations },
+): Explanation {
+  const passed = new Map<CheckId, string>();
+  const note = (check: CheckId, found: string) => void passed.set(check, found);
+  let error: StrongroomError | undefined;
+  let parsed: UnverifiedDocument | undefined;
+  let verified: VerifiedDocument | undefined;
+  let asked = false;
+  try {
+    parsed = parseAttestationDocument(bytes, {}, note);
+    const { expectations, ...verification } = options(parsed);
+    asked = expectations !== undefined;
+    verified = verifyAttestationDocument(parsed, verification, note);
+    if (expectations !== undefined) expectAttestation(verified, expectations, note);
+  } catch (fault) {
+    if (!(fault instanceof StrongroomError)) throw fault;
+    error = fault;
+  }
+  return { checks: outcomes(passed, error, asked), error, parsed, verified };
+}
+
+function outcomes(
+  passed: ReadonlyMap<CheckId, string>,
+  error: StrongroomError | undefined,
+  asked: boolean,
+): CheckResult[] {
+  let failed = false;
+  return CHECKS.map(({ id, section, step, what }) => {
+    const result = (outcome: CheckResult['outcome'], detail: string): CheckResult => ({
+      check: id,
+      section,
+      step,
+      what,
+      outcome,
+      detail,
+    });
+    const found = passed.get(id);
+    if (found !== undefined) return result('passed', found);
+    if (step === 'expected' && !asked && error === undefined) return result('not-asked', '');
+    if (error === undefined || failed) return result('not-reached', '');
+    failed = true;
+    return result('failed', error.message);
+  });
+}
