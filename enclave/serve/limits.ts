@@ -1,0 +1,34 @@
+import type { ApiLimits } from '../../shared/deployment/deployment.ts';
+
+export type { ApiLimits };
+
+/** How long anybody may take. They are not for the deployment to choose: each closes a way to tie up the enclave. */
+export interface Deadlines {
+  /** From the first byte of a connection to the end of the TLS handshake. */
+  readonly handshakeMs: number;
+  /** For the headers of a request. */
+  readonly headersMs: number;
+  /** For a request as a whole, headers and body. */
+  readonly requestMs: number;
+  /** For the answer to be worked out, waiting included. */
+  readonly answerMs: number;
+  /** For the answer to be taken by the client. */
+  readonly deliveryMs: number;
+  /** Between requests on one connection. */
+  readonly idleMs: number;
+  /** For a drain, after which connections are cut. */
+  readonly drainMs: number;
+}
+
+export const DEADLINES: Deadlines = {
+  handshakeMs: 10_000,
+  headersMs: 10_000,
+  requestMs: 60_000,
+  answerMs: 60_000,
+  deliveryMs: 120_000,
+  idleMs: 30_000,
+  drainMs: 20_000,
+};
+
+/** Request line and headers together. */
+export const MAX_HEADER_BYTES = 16 * 1024;

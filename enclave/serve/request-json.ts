@@ -1,0 +1,154 @@
+/**
+ * JSON of request bodies (RFC 8259), strict, and exact where JSON.parse is not: an integer that a double
+ * cannot hold becomes a bigint, because INT64 and UINT64 tensors hold such integers. Duplicate members, lone
+ * surrogates, a byte order mark, a number beyond a double's range and deep nesting are refused.
+ */
+import { ApiError } from './errors.ts';
+
+export type RequestJson = null | boolean | number | bigint | string | RequestJson[] | RequestObject;
+/** Without a prototype, so that any member name is just a name. */
+export interface RequestObject {
+  [name: string]: RequestJson;
+}
+
+/** Tensors nest as deep as their rank; the rest of a request nests five deep. */
+const MAX_DEPTH = 40;
+
+const NUMBER = /-?(?:0|[1-9][0-9]*)(\.[0-9]+)?([eE][+-]?[0-9]+)?/y;
+const SPACE = /[ \t\n\r]*/y;
+// biome-ignore lint/suspicious/noControlCharactersInRegex: JSON strings may not hold control characters
+const PLAIN_CHARACTERS = /[^"\\\u0000-\u001f]*/y;
+
+/** Throws ApiError API_INVALID with the position of the fault. */
+export function parseRequestJson(bytes: Uint8Array): RequestJson {
+  let text: string;
+  try {
+    text = new TextDecoder('utf-8', { fatal: true, ignoreBOM: true }).decode(bytes);
+  } catch {
+    throw new ApiError('API_INVALID', 'body: expected UTF-8');
+  }
+  return new Parser(text).whole();
+}
+
+class Parser {
+  readonly #text: string;
+  #at = 0;
+
+  constructor(text: string) {
+    this.#text = text;
+  }
+
+  whole(): RequestJson {
+    const value = this.#value(1);
+    this.#skipSpace();
+    if (this.#at !== this.#text.length) throw this.#fault('expected the end');
+    return value;
+  }
+
+  #value(depth: number): RequestJson {
+    if (depth > MAX_DEPTH) throw this.#fault(`nested deeper than ${MAX_DEPTH}`);
+    this.#skipSpace();
+    switch (this.#text[this.#at]) {
+      case '{':
+        return this.#object(depth);
+      case '[':
+        return this.#array(depth);
+      case '"':
+        return this.#string();
+      case 't':
+        return this.#word('true', true);
+      case 'f':
+        return this.#word('false', false);
+      case 'n':
+        return this.#word('null', null);
+      default:
+        return this.#number();
+    }
+  }
+
+  #object(depth: number): RequestObject {
+    const object: RequestObject = Object.create(null);
+    this.#at += 1;
+    if (this.#takes('}')) return object;
+    do {
+      this.#skipSpace();
+      if (this.#text[this.#at] !== '"') throw this.#fault('expected a member name');
+      const name = this.#string();
+      if (Object.hasOwn(object, name)) throw this.#fault('a member appears twice');
+      if (!this.#takes(':')) throw this.#fault('expected ":"');
+      object[name] = this.#value(depth + 1);
+    } while (this.#takes(','));
+    if (!this.#takes('}')) throw this.#fault('expected "," or "}"');
+    return object;
+  }
+
+  #array(depth: number): RequestJson[] {
+    const array: RequestJson[] = [];
+    this.#at += 1;
+    if (this.#takes(']')) return array;
+    do array.push(this.#value(depth + 1));
+    while (this.#takes(','));
+    if (!this.#takes(']')) throw this.#fault('expected "," or "]"');
+    return array;
+  }
+
+  #string(): string {
+    const start = this.#at;
+    PLAIN_CHARACTERS.lastIndex = start + 1;
+    PLAIN_CHARACTERS.test(this.#text);
+    this.#at = PLAIN_CHARACTERS.lastIndex;
+    if (this.#text[this.#at] === '"') {
+      this.#at += 1;
+      return this.#text.slice(start + 1, this.#at - 1);
+    }
+    while (this.#text[this.#at] === '\\') {
+      PLAIN_CHARACTERS.lastIndex = this.#at + 2;
+      PLAIN_CHARACTERS.test(this.#text);
+      this.#at = Math.min(PLAIN_CHARACTERS.lastIndex, this.#text.length);
+    }
+    if (this.#text[this.#at] !== '"') throw this.#fault('expected the end of a string');
+    this.#at += 1;
+    let value: unknown;
+    try {
+      value = JSON.parse(this.#text.slice(start, this.#at));
+    } catch {
+      throw this.#fault('an unknown escape in a string');
+    }
+    if (typeof value !== 'string' || !value.isWellFormed()) throw this.#fault('a lone surrogate in a string');
+    return value;
+  }
+
+  #number(): number | bigint {
+    NUMBER.lastIndex = this.#at;
+    const match = NUMBER.exec(this.#text);
+    if (match === null) throw this.#fault('expected a value');
+    this.#at = NUMBER.lastIndex;
+    const value = Number(match[0]);
+    if (!Number.isFinite(value)) throw this.#fault('a number out of range');
+    const isInteger = match[1] === undefined && match[2] === undefined;
+    return isInteger && !Number.isSafeInteger(value) ? BigInt(match[0]) : value;
+  }
+
+  #word<T extends boolean | null>(word: string, value: T): T {
+    if (!this.#text.startsWith(word, this.#at)) throw this.#fault('expected a value');
+    this.#at += word.length;
+    return value;
+  }
+
+  #takes(character: string): boolean {
+    this.#skipSpace();
+    if (this.#text[this.#at] !== character) return false;
+    this.#at += 1;
+    return true;
+  }
+
+  #skipSpace(): void {
+    SPACE.lastIndex = this.#at;
+    SPACE.test(this.#text);
+    this.#at = SPACE.lastIndex;
+  }
+
+  #fault(what: string): ApiError {
+    return new ApiError('API_INVALID', `body: not JSON at character ${this.#at}: ${what}`);
+  }
+}

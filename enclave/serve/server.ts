@@ -1,0 +1,326 @@
+/**
+ * The enclave's public face: TLS 1.3 that ends here, evidence first, then the inference protocol.
+ *
+ * A request climbs this ladder, and each rung has its refusal:
+ *
+ *     connection    too many: closed
+ *     handshake     TLS 1.3 only, in time, else closed
+ *     headers       in time and bounded (Node: 408, 431), a known path (404) and method (405)
+ *     evidence      this connection asked for it and got it, else 403; health checks alone go without
+ *     body          type (415), size (413, before it is read), in time (408)
+ *     content       every field understood and fitting the model (400)
+ *     turn          a bounded queue (503, Retry-After)
+ *     engine        running (503), and content with the inputs (400)
+ */
+import { constants } from 'node:crypto';
+import {
+  createServer,
+  type Server as HttpServer,
+  type IncomingMessage,
+  type ServerResponse,
+} from 'node:http';
+import type { Duplex } from 'node:stream';
+import { createServer as createTlsServer, type TLSSocket, type Server as TlsServer } from 'node:tls';
+import type { Listener } from '../../link/link.ts';
+import { EngineError } from '../engine/errors.ts';
+import type { EvidenceIssuer } from '../evidence.ts';
+import type { TlsIdentity } from '../tls-identity.ts';
+import { Api, type ApiAnswer, json, type ServedModel } from './api.ts';
+import { ApiError } from './errors.ts';
+import { type ApiLimits, DEADLINES, type Deadlines, MAX_HEADER_BYTES } from './limits.ts';
+import { allowedMethod, type Route, type RouteKind, requireMethod, routeOf } from './routes.ts';
+
+export type { ServedModel } from './api.ts';
+
+/** All that anybody but the caller learns of a request. */
+export interface RequestEvent {
+  readonly route: RouteKind | 'handshake' | 'unknown';
+  /** HTTP status; 0 if the connection ended before there was an answer. */
+  readonly status: number;
+  readonly duration: 'under-10ms' | 'under-100ms' | 'under-1s' | 'under-10s' | 'longer';
+}
+
+export interface ServerOptions {
+  readonly listen: (onConnection: (connection: Duplex) => void) => Promise<Listener>;
+  readonly identity: TlsIdentity;
+  readonly evidence: EvidenceIssuer;
+  readonly models: readonly ServedModel[];
+  readonly limits: ApiLimits;
+  readonly observe: (event: RequestEvent) => void;
+  /** For tests. */
+  readonly deadlines?: Partial<Deadlines>;
+}
+
+export interface Server {
+  /** Whether new inferences are taken. */
+  readonly ready: boolean;
+  readonly connections: number;
+  /** Stops accepting, refuses new inferences, finishes the ones at work, then closes; cuts at the deadline. */
+  drain(timeoutMs?: number): Promise<void>;
+}
+
+export async function startServer(options: ServerOptions): Promise<Server> {
+  const server = new EnclaveServer(options);
+  await server.start();
+  return server;
+}
+
+/** docs/serving.md section 1: these two suites and groups, the hybrid one first. */
+const CIPHERS = 'TLS_AES_256_GCM_SHA384:TLS_CHACHA20_POLY1305_SHA256';
+const GROUPS = 'X25519MLKEM768:X25519:P-256';
+const RETRY_AFTER_SECONDS = '1';
+/** How long a refused body is still swallowed, so that its sender gets to read the refusal. */
+const LINGER_MS = 1_000;
+/** How long a closed connection may still take what was sent to it. */
+const CLOSE_GRACE_MS = 250;
+
+class EnclaveServer implements Server {
+  readonly #options: ServerOptions;
+  readonly #deadlines: Deadlines;
+  readonly #api: Api;
+  readonly #tls: TlsServer;
+  readonly #http: HttpServer;
+  readonly #connections = new Set<Duplex>();
+  /** Connections whose evidence has been given. */
+  readonly #evidenced = new WeakSet<TLSSocket>();
+  #listener: Listener | undefined;
+  #atWork = 0;
+  #idle: (() => void) | undefined;
+  #draining: Promise<void> | undefined;
+
+  constructor(options: ServerOptions) {
+    this.#options = options;
+    this.#deadlines = { ...DEADLINES, ...options.deadlines };
+    this.#api = new Api(options.models, options.limits);
+    this.#http = this.#createHttp();
+    this.#tls = this.#createTls();
+  }
+
+  get ready(): boolean {
+    return this.#draining === undefined && this.#api.ready;
+  }
+
+  get connections(): number {
+    return this.#connections.size;
+  }
+
+  async start(): Promise<void> {
+    // This server is handed its connections and never listens, but only then does Node watch its deadlines.
+    this.#http.emit('listening');
+    this.#listener = await this.#options.listen((connection) => this.#accept(connection));
+  }
+
+  drain(timeoutMs = this.#deadlines.drainMs): Promise<void> {
+    this.#draining ??= this.#drain(timeoutMs);
+    return this.#draining;
+  }
+
+  async #drain(timeoutMs: number): Promise<void> {
+    await this.#listener?.close();
+    const deadline = Promise.withResolvers<void>();
+    const timer = setTimeout(deadline.resolve, timeoutMs);
+    const finished = new Promise<void>((resolve) => {
+      this.#idle = resolve;
+      if (this.#atWork === 0) resolve();
+    });
+    await Promise.race([finished, deadline.promise]);
+    clearTimeout(timer);
+    this.#http.close();
+    for (const connection of this.#connections) {
+      connection.end();
+      setTimeout(() => connection.destroy(), CLOSE_GRACE_MS).unref();
+    }
+  }
+
+  #accept(connection: Duplex): void {
+    connection.on('error', () => connection.destroy());
+    if (this.#draining !== undefined || this.#connections.size >= this.#options.limits.connections) {
+      connection.destroy();
+      return;
+    }
+    this.#connections.add(connection);
+    connection.once('close', () => this.#connections.delete(connection));
+    this.#tls.emit('connection', connection);
+  }
+
+  #createTls(): TlsServer {
+    const { certificatePem, key } = this.#options.identity;
+    const server = createTlsServer({
+      cert: certificatePem,
+      key: Buffer.from(key.buffer, key.byteOffset, key.byteLength),
+      minVersion: 'TLSv1.3',
+      maxVersion: 'TLSv1.3',
+      ciphers: CIPHERS,
+      honorCipherOrder: true,
+      ecdhCurve: GROUPS,
+      ALPNProtocols: ['http/1.1'],
+      handshakeTimeout: this.#deadlines.handshakeMs,
+      // Tickets without content, and no store behind them: no session is ever resumed, so that every connection
+      // is a full handshake with evidence of its own.
+      secureOptions: constants.SSL_OP_NO_TICKET,
+    });
+    key.fill(0);
+    server.on('secureConnection', (socket) => {
+      socket.on('error', () => socket.destroy());
+      this.#http.emit('connection', socket);
+    });
+    server.on('tlsClientError', (_error, socket) => {
+      socket.destroy();
+      this.#options.observe({ route: 'handshake', status: 0, duration: 'under-10ms' });
+    });
+    return server;
+  }
+
+  #createHttp(): HttpServer {
+    const server = createServer({
+      maxHeaderSize: MAX_HEADER_BYTES,
+      headersTimeout: this.#deadlines.headersMs,
+      requestTimeout: this.#deadlines.requestMs,
+      keepAliveTimeout: this.#deadlines.idleMs,
+      connectionsCheckingInterval: Math.min(1_000, this.#deadlines.headersMs / 2),
+    });
+    server.on('request', (request, response) => void this.#serve(request, response, () => {}));
+    server.on('checkContinue', (request, response) => {
+      void this.#serve(request, response, () => response.writeContinue());
+    });
+    // Upgrades and CONNECT have no listeners: Node refuses them.
+    return server;
+  }
+
+  async #serve(request: IncomingMessage, response: ServerResponse, proceed: () => void): Promise<void> {
+    const startedMs = performance.now();
+    const gone = new AbortController();
+    let kind: RequestEvent['route'] = 'unknown';
+    this.#atWork += 1;
+    response.once('close', () => {
+      gone.abort(new ApiError('API_INVALID', 'the client has gone'));
+      clearTimeout(answerDeadline);
+      this.#atWork -= 1;
+      if (this.#atWork === 0) this.#idle?.();
+      this.#options.observe({
+        route: kind,
+        status: response.headersSent ? response.statusCode : 0,
+        duration: durationClass(performance.now() - startedMs),
+      });
+    });
+    const answerDeadline = setTimeout(
+      () => gone.abort(new ApiError('API_DEADLINE', 'the answer took too long')),
+      this.#deadlines.answerMs,
+    );
+    let route: Route | undefined;
+    try {
+      route = routeOf(request.url ?? '');
+      kind = route.kind;
+      requireMethod(route, request.method);
+      if (route.kind !== 'infer') requireNoBody(request);
+      const answer = await this.#answer(route, request, gone.signal, proceed);
+      this.#send(response, answer);
+    } catch (error) {
+      this.#refuse(request, response, error, route);
+    }
+  }
+
+  async #answer(
+    route: Route,
+    request: IncomingMessage,
+    signal: AbortSignal,
+    proceed: () => void,
+  ): Promise<ApiAnswer> {
+    const socket = request.socket as TLSSocket;
+    if (route.kind === 'live') return json(200, { live: true });
+    if (route.kind === 'ready') return json(this.ready ? 200 : 503, { ready: this.ready });
+    if (route.kind === 'evidence') {
+      const { status, headers, body } = await this.#options.evidence.answer(socket, route.nonce);
+      if (status === 200) this.#evidenced.add(socket);
+      return { status, headers, body: [body] };
+    }
+    if (!this.#evidenced.has(socket)) {
+      throw new ApiError('EVIDENCE_REQUIRED', 'ask for GET /attestation first, on this very connection');
+    }
+    if (this.#draining !== undefined && route.kind === 'infer') {
+      throw new ApiError('API_DRAINING', 'this enclave takes no more requests');
+    }
+    return this.#api.answer(route, request, signal, proceed);
+  }
+
+  #send(response: ServerResponse, answer: ApiAnswer): void {
+    if (response.destroyed) return;
+    const sizeBytes = answer.body.reduce((sum, part) => sum + part.length, 0);
+    if (this.#draining !== undefined) response.shouldKeepAlive = false;
+    response.writeHead(answer.status, {
+      'cache-control': 'no-store',
+      ...answer.headers,
+      'content-length': String(sizeBytes),
+    });
+    this.#deliver(response);
+    for (const part of answer.body) response.write(part);
+    response.end();
+  }
+
+  #refuse(
+    request: IncomingMessage,
+    response: ServerResponse,
+    error: unknown,
+    route: Route | undefined,
+  ): void {
+    if (response.destroyed || response.headersSent) {
+      response.destroy();
+      return;
+    }
+    const { status, code, message } = publicError(error);
+    const body = Buffer.from(JSON.stringify({ error: message, code }));
+    const unread = announcesBody(request) && !request.complete;
+    if (unread || this.#draining !== undefined) response.shouldKeepAlive = false;
+    response.writeHead(status, {
+      'content-type': 'application/json',
+      'cache-control': 'no-store',
+      'content-length': String(body.length),
+      ...(status === 503 ? { 'retry-after': RETRY_AFTER_SECONDS } : {}),
+      ...(status === 405 && route !== undefined ? { allow: allowedMethod(route) } : {}),
+    });
+    this.#deliver(response);
+    response.write(body);
+    if (!unread) {
+      response.end();
+      return;
+    }
+    // Ending now would reset the connection under the client's feet while it is still sending.
+    const finish = (): void => {
+      clearTimeout(linger);
+      response.end();
+    };
+    const linger = setTimeout(finish, LINGER_MS);
+    request.once('close', finish);
+    request.resume();
+  }
+
+  #deliver(response: ServerResponse): void {
+    const timer = setTimeout(() => response.destroy(), this.#deadlines.deliveryMs);
+    response.once('close', () => clearTimeout(timer));
+  }
+}
+
+/** What the caller is told: our own words, or nothing but that something failed. */
+function publicError(error: unknown): { status: number; code: string; message: string } {
+  if (error instanceof ApiError) return { status: error.status, code: error.code, message: error.message };
+  if (error instanceof EngineError) {
+    if (error.code === 'ENGINE_REJECTED') return { status: 400, code: error.code, message: error.message };
+    return { status: 503, code: 'ENGINE_UNAVAILABLE', message: 'the engine of this model is not available' };
+  }
+  return { status: 500, code: 'API_INTERNAL', message: 'something failed inside the enclave' };
+}
+
+function requireNoBody(request: IncomingMessage): void {
+  if (announcesBody(request)) throw new ApiError('API_INVALID', 'body: expected none');
+}
+
+function announcesBody({ headers }: IncomingMessage): boolean {
+  return headers['transfer-encoding'] !== undefined || (headers['content-length'] ?? '0') !== '0';
+}
+
+function durationClass(durationMs: number): RequestEvent['duration'] {
+  if (durationMs < 10) return 'under-10ms';
+  if (durationMs < 100) return 'under-100ms';
+  if (durationMs < 1_000) return 'under-1s';
+  return durationMs < 10_000 ? 'under-10s' : 'longer';
+}

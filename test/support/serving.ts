@@ -1,0 +1,172 @@
+/** A server of the enclave over a UNIX socket, with an engine of the test's choice, and a raw client for it. */
+import { randomBytes } from 'node:crypto';
+import { mkdtempSync, rmSync } from 'node:fs';
+import { request as httpRequest, type IncomingHttpHeaders } from 'node:http';
+import { createServer, connect as netConnect } from 'node:net';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import type { Duplex } from 'node:stream';
+import { type ConnectionOptions, type TLSSocket, connect as tlsConnect } from 'node:tls';
+import type { Engine, InferRequest, InferResponse } from '../../enclave/engine/supervisor.ts';
+import type { ModelMetadata } from '../../enclave/engine/tensor.ts';
+import type { EvidenceIssuer } from '../../enclave/evidence.ts';
+import {
+  type RequestEvent,
+  type Server,
+  type ServerOptions,
+  startServer,
+} from '../../enclave/serve/server.ts';
+import { createTlsIdentity } from '../../enclave/tls-identity.ts';
+import type { Listener } from '../../link/link.ts';
+
+export const NONCE = Buffer.alloc(32, 7).toString('base64url');
+
+/** Gives the nonce back as evidence: what evidence says is not the server's business. */
+export const echoEvidence: EvidenceIssuer = {
+  answer: async (_socket, nonce) => {
+    const status = nonce === null ? 400 : 200;
+    return {
+      status,
+      headers: { 'content-type': 'application/json' },
+      body: Buffer.from(JSON.stringify({ nonce })),
+    };
+  },
+};
+
+/** An engine in this process, for tests of what stands before it. */
+export function fakeEngine(
+  metadata: ModelMetadata,
+  infer: (request: InferRequest, signal?: AbortSignal) => Promise<InferResponse>,
+): Engine & { ready: boolean } {
+  return { metadata, ready: true, infer, close: async () => {}, exited: new Promise(() => {}) };
+}
+
+export interface TestServer extends AsyncDisposable {
+  readonly server: Server;
+  readonly events: RequestEvent[];
+  readonly path: string;
+  /** A TLS connection; `evidence` (default) asks for evidence first. */
+  connect(options?: ConnectionOptions & { readonly evidence?: boolean }): Promise<Connection>;
+  /** A connection below TLS. */
+  dial(): Duplex;
+}
+
+export async function serveForTest(
+  options: Pick<ServerOptions, 'models'> & Partial<ServerOptions>,
+): Promise<TestServer> {
+  const folder = mkdtempSync(join(tmpdir(), 'strongroom-serve-'));
+  const path = join(folder, 'service.sock');
+  const events: RequestEvent[] = [];
+  const server = await startServer({
+    listen: (onConnection) => listenOn(path, onConnection),
+    identity: createTlsIdentity(new Date(), randomBytes(16)),
+    evidence: echoEvidence,
+    limits: { requestBytes: 1024 * 1024, queueLength: 4, connections: 32 },
+    observe: (event) => events.push(event),
+    ...options,
+  });
+  return {
+    server,
+    events,
+    path,
+    dial: () => netConnect(path),
+    connect: async ({ evidence = true, ...tlsOptions } = {}) => {
+      const socket = await new Promise<TLSSocket>((resolve, reject) => {
+        const tls = tlsConnect({ path, rejectUnauthorized: false, ...tlsOptions }, () => resolve(tls));
+        tls.once('error', reject);
+      });
+      socket.on('error', () => {});
+      const connection = new Connection(socket);
+      if (evidence) {
+        const { status } = await connection.ask('GET', `/attestation?nonce=${NONCE}`);
+        if (status !== 200) throw new Error(`no evidence: ${status}`);
+      }
+      return connection;
+    },
+    [Symbol.asyncDispose]: async () => {
+      await server.drain(0);
+      rmSync(folder, { recursive: true, force: true });
+    },
+  };
+}
+
+export function listenOn(path: string, onConnection: (connection: Duplex) => void): Promise<Listener> {
+  const server = createServer({ allowHalfOpen: true }, onConnection);
+  return new Promise((resolve) => {
+    server.listen(path, () =>
+      resolve({
+        close: async () => {
+          server.close();
+        },
+      }),
+    );
+  });
+}
+
+export interface Answer {
+  readonly status: number;
+  readonly headers: IncomingHttpHeaders;
+  readonly body: Buffer;
+  // biome-ignore lint/suspicious/noExplicitAny: answers are inspected member by member
+  readonly json: any;
+}
+
+/** One TLS connection that requests are made on, one after the other. */
+export class Connection {
+  readonly socket: TLSSocket;
+
+  constructor(socket: TLSSocket) {
+    this.socket = socket;
+  }
+
+  /** A string body is sent as JSON text. */
+  ask(
+    method: string,
+    path: string,
+    body?: string | Uint8Array | object,
+    headers: Record<string, string> = {},
+  ): Promise<Answer> {
+    const bytes =
+      body === undefined
+        ? undefined
+        : body instanceof Uint8Array
+          ? Buffer.from(body)
+          : Buffer.from(typeof body === 'string' ? body : JSON.stringify(body));
+    return new Promise((resolve, reject) => {
+      const request = httpRequest({
+        createConnection: () => this.socket,
+        method,
+        path,
+        headers: {
+          host: 'enclave',
+          connection: 'keep-alive',
+          ...(bytes === undefined
+            ? {}
+            : { 'content-type': 'application/json', 'content-length': bytes.length }),
+          ...headers,
+        },
+      });
+      request.once('error', reject);
+      request.once('response', (response) => {
+        const chunks: Buffer[] = [];
+        response.on('data', (chunk: Buffer) => chunks.push(chunk));
+        response.once('error', reject);
+        response.once('end', () => {
+          const whole = Buffer.concat(chunks);
+          const isJson = response.headers['content-type'] === 'application/json';
+          resolve({
+            status: response.statusCode ?? 0,
+            headers: response.headers,
+            body: whole,
+            json: isJson ? JSON.parse(whole.toString()) : undefined,
+          });
+        });
+      });
+      request.end(bytes);
+    });
+  }
+
+  close(): void {
+    this.socket.destroy();
+  }
+}
