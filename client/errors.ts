@@ -1,0 +1,104 @@
+import { type ErrorTable, StrongroomError } from '../shared/errors.ts';
+
+export const clientErrors = {
+  CLIENT_URL: {
+    exit: 2,
+    means: 'The URL does not name a Strongroom enclave.',
+    action: 'Use https://HOST:PORT, without path, query or credentials.',
+  },
+  CLIENT_EXPECTATIONS: {
+    exit: 2,
+    means: 'The expectations are missing, empty or not understood.',
+    action:
+      'Give PCR0 and PCR16 from your reviewer, or spell them "any"; docs/evidence.md section 6 has the format.',
+  },
+  CLIENT_UNREACHABLE: {
+    exit: 3,
+    means: 'No connection could be opened.',
+    action: 'Check the address and that the parent is running, then try again; nothing was sent.',
+  },
+  CLIENT_TLS: {
+    exit: 1,
+    means: 'The server does not speak TLS 1.3 as an enclave does.',
+    action: 'Check that nothing between client and enclave ends the TLS connection; nothing was sent.',
+  },
+  CLIENT_TIMEOUT: {
+    exit: 3,
+    means: 'Connection, handshake and evidence did not finish in time.',
+    action: 'Try again later; if it persists, ask the operator. No request was sent.',
+  },
+  CLIENT_BUSY: {
+    exit: 3,
+    means: 'The enclave is there and gives no evidence at the moment.',
+    action: 'Try again after the time that the message names; no request was sent.',
+  },
+  CLIENT_CONNECTION_LOST: {
+    exit: 3,
+    means: 'The connection ended before its evidence was complete.',
+    action: 'Try again; no request was sent.',
+  },
+  CLIENT_NO_EVIDENCE: {
+    exit: 1,
+    means: 'The server answered the evidence request with something other than evidence.',
+    action: 'Check that the URL is that of a Strongroom enclave; no request was sent.',
+  },
+  CLIENT_RESPONSE_MALFORMED: {
+    exit: 1,
+    means: 'The answer to the evidence request is not the plain HTTP/1.1 response that an enclave sends.',
+    action: 'Do not use this server; something between client and enclave may be altering the exchange.',
+  },
+  CLIENT_RESPONSE_EXTRA: {
+    exit: 1,
+    means: 'The server sent bytes that nobody asked for before the connection was handed over.',
+    action: 'Do not use this server; such bytes could pass for the answer to a later request.',
+  },
+  CLIENT_DEPLOYMENT_MISMATCH: {
+    exit: 1,
+    means: 'The deployment that the evidence claims is not the one measured into PCR16.',
+    action: 'Do not use this server, and tell your reviewer: its image does not measure what it says.',
+  },
+  CLIENT_PURPOSE: {
+    exit: 1,
+    means: 'The evidence is genuine and was made for something else than a TLS connection.',
+    action: 'Do not use this server; it shows evidence that it obtained elsewhere.',
+  },
+  CLIENT_OTHER_SESSION: {
+    exit: 1,
+    means: 'The evidence is genuine and belongs to another TLS connection.',
+    action: 'Do not use this server: somebody stands between you and the enclave.',
+  },
+  CLIENT_OTHER_CERTIFICATE: {
+    exit: 1,
+    means: 'The evidence is genuine and names another TLS certificate.',
+    action: 'Do not use this server: somebody stands between you and the enclave.',
+  },
+  CLIENT_MODELS_MISMATCH: {
+    exit: 1,
+    means: 'The list of models beside the evidence is not the one that the evidence covers.',
+    action: 'Do not use this server; something between client and enclave may be altering the exchange.',
+  },
+  CLIENT_MODEL_NOT_LOADED: {
+    exit: 1,
+    means: 'A model that you expect is not loaded as you expect it.',
+    action:
+      'Compare the loaded models in the message with your expectations; ask the operator which is right.',
+  },
+  CLIENT_OTHER_ORIGIN: {
+    exit: 1,
+    means: 'A request, or a redirect, names another server than the verified enclave.',
+    action: 'Use another HTTP client for other servers; this one sends to the enclave alone.',
+  },
+  CLIENT_REQUEST_REFUSED: {
+    exit: 1,
+    means: 'The enclave was verified and refused the request.',
+    action: 'Correct the request as the message says; the models and their inputs are under /v2/models/NAME.',
+  },
+} as const satisfies ErrorTable;
+
+export type ClientErrorCode = keyof typeof clientErrors;
+
+export class ClientError extends StrongroomError<ClientErrorCode> {
+  constructor(code: ClientErrorCode, message: string, cause?: unknown) {
+    super(clientErrors, code, message, cause);
+  }
+}

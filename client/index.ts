@@ -1,0 +1,7 @@
+/** The public surface of the client SDK; everything else in this folder may change. */
+export { type ConnectOptions, connect } from './connect.ts';
+export { ClientError, type ClientErrorCode, clientErrors } from './errors.ts';
+export type { ClientExpectations, ExpectedModel } from './expectations.ts';
+export { parseExpectations, readExpectationsFile } from './expectations-file.ts';
+export type { VerifiedEnclave } from './verified-enclave.ts';
+export type { EnclaveEvidence } from './verify-evidence.ts';

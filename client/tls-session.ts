@@ -1,0 +1,189 @@
+/**
+ * One TLS 1.3 connection before it is trusted. It sends one request and reads one response; from then on a
+ * single byte from the server ends it, until somebody takes the socket over.
+ *
+ * Node's own certificate check is off, on purpose: no CA vouches for an enclave. What takes its place is not a
+ * callback of the handshake (`checkServerIdentity` is skipped on resumed sessions and when the check is off)
+ * but the evidence, which the caller of this file verifies before it takes the socket. Nothing is resumed: a
+ * session that begins with somebody else's handshake proves nothing about this one.
+ */
+import { createHash } from 'node:crypto';
+import net from 'node:net';
+import tls from 'node:tls';
+import { EXPORTER_BYTES, EXPORTER_LABEL } from '../shared/evidence/evidence.ts';
+import { ClientError } from './errors.ts';
+import { ResponseReader } from './response-reader.ts';
+
+export interface Deadline {
+  /** For connection, handshake, request and response together. */
+  readonly timeoutMs: number;
+}
+
+export class TlsSession {
+  readonly #socket: tls.TLSSocket;
+  #reader: ResponseReader | undefined;
+  #settle: { resolve(body: Uint8Array): void; reject(error: ClientError): void } | undefined;
+  #failure: ClientError | undefined;
+  #released = false;
+  readonly #deadline: NodeJS.Timeout;
+
+  private constructor(socket: tls.TLSSocket, timeoutMs: number) {
+    this.#socket = socket;
+    this.#deadline = setTimeout(() => {
+      this.#fail(new ClientError('CLIENT_TIMEOUT', `No evidence within ${timeoutMs} ms.`));
+    }, timeoutMs);
+    // Not 'data': a flowing socket could lose bytes between this reader and the next.
+    socket.on('readable', this.#onReadable);
+    socket.on('error', this.#onError);
+    socket.on('end', this.#onClose);
+    socket.on('close', this.#onClose);
+  }
+
+  /** Rejects with ClientError `CLIENT_UNREACHABLE`, `CLIENT_TLS` or `CLIENT_TIMEOUT`. */
+  static async open(origin: URL, { timeoutMs }: Deadline): Promise<TlsSession> {
+    const host = origin.hostname.replace(/^\[|\]$/g, '');
+    const socket = tls.connect({
+      host,
+      port: Number(origin.port || 443),
+      ...(net.isIP(host) === 0 ? { servername: host } : {}),
+      minVersion: 'TLSv1.3',
+      maxVersion: 'TLSv1.3',
+      ALPNProtocols: ['http/1.1'],
+      rejectUnauthorized: false,
+      ca: [],
+    });
+    socket.setNoDelay(true);
+    const session = new TlsSession(socket, timeoutMs);
+    await session.#handshake();
+    return session;
+  }
+
+  #handshake(): Promise<void> {
+    let connected = false;
+    this.#socket.once('connect', () => {
+      connected = true;
+    });
+    return new Promise((resolve, reject) => {
+      this.#settle = {
+        resolve: () => resolve(),
+        // An error here has no ClientError's code yet: which it gets depends on how far the connection came.
+        reject: (error) => reject(error.code === 'CLIENT_CONNECTION_LOST' ? early(error, connected) : error),
+      };
+      this.#socket.once('secureConnect', () => {
+        if (this.#socket.getProtocol() !== 'TLSv1.3' || this.#socket.isSessionReused()) {
+          this.#fail(new ClientError('CLIENT_TLS', 'Expected a full TLS 1.3 handshake, found another.'));
+          return;
+        }
+        this.#settle = undefined;
+        resolve();
+      });
+    });
+  }
+
+  /** What this session alone has: the value that both ends derive from it, and the key that the server proved. */
+  facts(nonce: Uint8Array): { readonly exporter: Uint8Array; readonly spkiSha256: Uint8Array } {
+    if (this.#failure !== undefined) throw this.#failure;
+    const certificate = this.#socket.getPeerX509Certificate();
+    if (certificate === undefined) throw new ClientError('CLIENT_TLS', 'The server showed no certificate.');
+    const spki = certificate.publicKey.export({ type: 'spki', format: 'der' });
+    return {
+      exporter: this.#socket.exportKeyingMaterial(EXPORTER_BYTES, EXPORTER_LABEL, Buffer.from(nonce)),
+      spkiSha256: createHash('sha256').update(spki).digest(),
+    };
+  }
+
+  /** Sends the request and resolves to the body of its response. Rejects with ClientError. */
+  ask(request: string): Promise<Uint8Array> {
+    return new Promise((resolve, reject) => {
+      this.#settle = { resolve, reject };
+      if (this.#failure !== undefined) {
+        reject(this.#failure);
+        return;
+      }
+      this.#reader = new ResponseReader();
+      this.#socket.write(request, 'latin1');
+    });
+  }
+
+  /** The bytes that are already here surface within one turn of the event loop. Rejects if there are any. */
+  async expectSilence(): Promise<void> {
+    await new Promise((resolve) => setImmediate(resolve));
+    clearTimeout(this.#deadline);
+    if (this.#failure !== undefined) throw this.#failure;
+  }
+
+  get alive(): boolean {
+    const open = this.#failure === undefined && !this.#released && !this.#socket.destroyed;
+    return open && this.#socket.readableLength === 0;
+  }
+
+  /** The socket, once and for good, or undefined if the session has ended or the server spoke out of turn. */
+  release(): tls.TLSSocket | undefined {
+    if (!this.alive) {
+      this.destroy();
+      return undefined;
+    }
+    this.#released = true;
+    clearTimeout(this.#deadline);
+    this.#detach();
+    return this.#socket;
+  }
+
+  destroy(): void {
+    this.#fail(new ClientError('CLIENT_CONNECTION_LOST', 'The connection was closed.'));
+  }
+
+  readonly #onReadable = (): void => {
+    for (let chunk = this.#read(); chunk !== null; chunk = this.#read()) {
+      try {
+        if (this.#reader === undefined) {
+          throw new ClientError('CLIENT_RESPONSE_EXTRA', 'The server spoke before it was asked anything.');
+        }
+        if (!this.#reader.push(chunk) || this.#settle === undefined) continue;
+        this.#settle.resolve(this.#reader.body);
+        this.#settle = undefined;
+      } catch (error) {
+        this.#fail(error as ClientError);
+        return;
+      }
+    }
+  };
+
+  #read(): Buffer | null {
+    return this.#socket.read() as Buffer | null;
+  }
+
+  readonly #onError = (cause: Error): void => {
+    this.#fail(new ClientError('CLIENT_CONNECTION_LOST', `The connection broke: ${cause.message}`, cause));
+  };
+
+  readonly #onClose = (): void => {
+    this.#fail(new ClientError('CLIENT_CONNECTION_LOST', 'The server closed the connection.'));
+  };
+
+  #fail(error: ClientError): void {
+    if (this.#failure !== undefined || this.#released) return;
+    this.#failure = error;
+    clearTimeout(this.#deadline);
+    this.#detach();
+    // A socket that is being torn down may still report errors, and nobody is left to act on them.
+    this.#socket.on('error', () => {});
+    this.#socket.destroy();
+    this.#settle?.reject(error);
+    this.#settle = undefined;
+  }
+
+  #detach(): void {
+    this.#socket.off('readable', this.#onReadable);
+    this.#socket.off('error', this.#onError);
+    this.#socket.off('end', this.#onClose);
+    this.#socket.off('close', this.#onClose);
+  }
+}
+
+function early(error: ClientError, connected: boolean): ClientError {
+  const cause = error.cause ?? error;
+  return connected
+    ? new ClientError('CLIENT_TLS', `The TLS handshake failed: ${error.message}`, cause)
+    : new ClientError('CLIENT_UNREACHABLE', `No connection could be opened: ${error.message}`, cause);
+}
