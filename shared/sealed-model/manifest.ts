@@ -192,6 +192,11 @@ function readFile(value: unknown): ManifestFile {
  */
 export function expectHeadOf(manifest: VerifiedManifest, head: Head): void {
   if (!VerifiedManifest.isGenuine(manifest)) throw new TypeError('the manifest was not verified');
+  expectStatementOf(manifest, head);
+}
+
+/** The same comparison for a signer, who has nobody's signature to trust yet. */
+export function expectStatementOf(manifest: ManifestFields, head: Head): void {
   const { identity } = head;
   const pairs: readonly [string, unknown, unknown][] = [
     ['content id', manifest.contentId, Buffer.from(head.contentId).toString('hex')],

@@ -1,0 +1,85 @@
+/**
+ * A result that appears whole or not at all: written into a hidden folder beside its final place, flushed to
+ * the disk, then renamed. Disposing of it before `publish` removes every trace; even a killed process leaves
+ * nothing under the final name, and what it leaves aside is ciphertext.
+ */
+import { randomBytes } from 'node:crypto';
+import { type FileHandle, lstat, mkdir, open, rename, rm } from 'node:fs/promises';
+import { basename, dirname, join, resolve } from 'node:path';
+import { OwnerError } from './errors.ts';
+import { writeNewFile } from './secret-files.ts';
+
+export class Aside {
+  readonly #out: string;
+  readonly #folder: string;
+  /** Files beside the folder, by final path: where each waits until `publish`. */
+  readonly #companions = new Map<string, string>();
+  #published = false;
+
+  private constructor(out: string) {
+    this.#out = resolve(out);
+    this.#folder = hidden(this.#out);
+  }
+
+  /** Throws OWNER_WOULD_OVERWRITE if `out` or a companion exists already. */
+  static async create(out: string, companions: readonly string[] = []): Promise<Aside> {
+    for (const path of [out, ...companions]) await expectAbsent(path);
+    const aside = new Aside(out);
+    await mkdir(dirname(aside.#out), { recursive: true });
+    await mkdir(aside.#folder);
+    return aside;
+  }
+
+  openFile(name: string): Promise<FileHandle> {
+    return open(join(this.#folder, name), 'wx+', 0o644);
+  }
+
+  async writeFile(name: string, content: Uint8Array): Promise<void> {
+    await writeNewFile(join(this.#folder, name), content, 0o644);
+  }
+
+  /** A file for its owner's eyes alone, beside the folder and never in it. */
+  async writeCompanion(path: string, content: Uint8Array): Promise<void> {
+    const waiting = hidden(resolve(path));
+    this.#companions.set(resolve(path), waiting);
+    await writeNewFile(waiting, content, 0o600);
+  }
+
+  /** Companions first: a seal whose recovery file is missing must never look finished. */
+  async publish(): Promise<void> {
+    await sync(this.#folder);
+    for (const path of [this.#out, ...this.#companions.keys()]) await expectAbsent(path);
+    for (const [path, waiting] of this.#companions) await rename(waiting, path);
+    await sync(dirname(this.#out));
+    await rename(this.#folder, this.#out);
+    this.#published = true;
+    await sync(dirname(this.#out));
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    if (this.#published) return;
+    await rm(this.#folder, { recursive: true, force: true });
+    for (const waiting of this.#companions.values()) await rm(waiting, { force: true });
+  }
+}
+
+function hidden(path: string): string {
+  return join(dirname(path), `.${basename(path)}.partial-${randomBytes(6).toString('hex')}`);
+}
+
+async function expectAbsent(path: string): Promise<void> {
+  const found = await lstat(path).catch((error: NodeJS.ErrnoException) => {
+    if (error.code === 'ENOENT') return undefined;
+    throw error;
+  });
+  if (found !== undefined) throw new OwnerError('OWNER_WOULD_OVERWRITE', `${path} exists already.`);
+}
+
+async function sync(folder: string): Promise<void> {
+  const handle = await open(folder, 'r');
+  try {
+    await handle.sync();
+  } finally {
+    await handle.close();
+  }
+}

@@ -1,0 +1,83 @@
+/**
+ * The recovery wrap: the data key under a key of the owner's own, in a file that is never published
+ * (docs/sealed-model.md section 8.4). Under a generated key policy KMS gives the data key to attested enclaves
+ * alone, so without this file nobody could ever seal the same weights to another key.
+ *
+ * RSA-OAEP with SHA-256, so that years from now stock tools open it; the OAEP label binds it to one model.
+ */
+import { constants, type KeyObject, privateDecrypt, publicEncrypt } from 'node:crypto';
+import { parseStrictJson } from '../shared/json.ts';
+import { canonicalJson } from '../shared/sealed-model/canonical-json.ts';
+import type { Head } from '../shared/sealed-model/head.ts';
+import { decodeBase64, isRecord } from '../shared/sealed-model/json-shapes.ts';
+import { OwnerError } from './errors.ts';
+
+const FORMAT = 'strongroom-recovery-v1';
+const MODULUS_BITS_MIN = 3072;
+const LABEL = 'strongroom recovery wrap v1\0';
+
+/** Throws OWNER_KEY_UNUSABLE unless the key is RSA with at least 3072 bits. */
+export function expectRecoveryKey(publicKey: KeyObject): void {
+  const bits = publicKey.asymmetricKeyDetails?.modulusLength ?? 0;
+  if (publicKey.asymmetricKeyType === 'rsa' && bits >= MODULUS_BITS_MIN) return;
+  throw new OwnerError(
+    'OWNER_KEY_UNUSABLE',
+    `A recovery key is an RSA key of at least ${MODULUS_BITS_MIN} bits, not ${publicKey.asymmetricKeyType ?? 'a secret key'}.`,
+  );
+}
+
+/** The recovery file's bytes. */
+export function wrapForRecovery(
+  dataKey: Uint8Array,
+  { identity, context }: Pick<Head, 'identity' | 'context'>,
+  publicKey: KeyObject,
+): Uint8Array {
+  expectRecoveryKey(publicKey);
+  const wrapped = publicEncrypt({ key: publicKey, ...padding(context) }, dataKey);
+  return new TextEncoder().encode(
+    `${canonicalJson({
+      algorithm: 'RSA-OAEP-SHA256',
+      context: Buffer.from(context).toString('base64'),
+      format: FORMAT,
+      name: identity.name,
+      version: identity.version,
+      wrapped: wrapped.toString('base64'),
+    })}\n`,
+  );
+}
+
+/** The data key, in an ArrayBuffer of its own; the caller wipes it. Throws OWNER_RECOVERY_REFUSED. */
+export function openRecoveryWrap(
+  file: Uint8Array,
+  { context }: Pick<Head, 'context'>,
+  privateKey: KeyObject,
+): Uint8Array {
+  const value = parseStrictJson(file, { maxDepth: 2 }).value;
+  const members = ['algorithm', 'context', 'format', 'name', 'version', 'wrapped'] as const;
+  if (!isRecord(value, members) || value.format !== FORMAT || typeof value.wrapped !== 'string') {
+    throw refused('it does not follow the format');
+  }
+  if (value.context !== Buffer.from(context).toString('base64')) throw refused('it belongs to another model');
+  try {
+    const wrapped = decodeBase64(value.wrapped) ?? new Uint8Array(0);
+    const opened = privateDecrypt({ key: privateKey, ...padding(context) }, wrapped);
+    const dataKey = new Uint8Array(new ArrayBuffer(opened.length));
+    dataKey.set(opened);
+    opened.fill(0);
+    return dataKey;
+  } catch (cause) {
+    throw refused('this private key does not open it', cause);
+  }
+}
+
+function padding(context: Uint8Array): { padding: number; oaepHash: string; oaepLabel: Buffer } {
+  return {
+    padding: constants.RSA_PKCS1_OAEP_PADDING,
+    oaepHash: 'sha256',
+    oaepLabel: Buffer.concat([Buffer.from(LABEL), context]),
+  };
+}
+
+function refused(why: string, cause?: unknown): OwnerError {
+  return new OwnerError('OWNER_RECOVERY_REFUSED', `The recovery file is refused: ${why}.`, cause);
+}
