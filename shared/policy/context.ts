@@ -34,7 +34,7 @@ const DERIVED: ReadonlySet<string> = new Set([
 export function attestationContext(pcrs: ReadonlyMap<number, Uint8Array>): Map<string, readonly string[]> {
   const entries = registers(pcrs, 'PCR');
   const image = pcrs.get(0);
-  if (image !== undefined) entries.set('kms:RecipientAttestation:ImageSha384', [image.toHex()]);
+  if (image !== undefined) entries.set('kms:RecipientAttestation:ImageSha384', [hex(image)]);
   return entries;
 }
 
@@ -47,7 +47,7 @@ export function nitroTpmAttestationContext(
 
 function registers(pcrs: ReadonlyMap<number, Uint8Array>, name: string): Map<string, readonly string[]> {
   return new Map(
-    [...pcrs].map(([index, value]) => [`kms:RecipientAttestation:${name}${index}`, [value.toHex()]]),
+    [...pcrs].map(([index, value]) => [`kms:RecipientAttestation:${name}${index}`, [hex(value)]]),
   );
 }
 
@@ -104,4 +104,8 @@ function addCaller({ principal }: PolicyRequest, add: (name: string, ...values: 
   else if (uniqueId !== undefined)
     add('aws:userid', session === undefined ? uniqueId : `${uniqueId}:${session}`);
   for (const [key, value] of tags ?? []) add(`aws:PrincipalTag/${key}`, value);
+}
+
+function hex(bytes: Uint8Array): string {
+  return Buffer.from(bytes).toString('hex');
 }

@@ -177,7 +177,7 @@ class PolicyReader {
       return Object.entries(this.#object(block, at, name)).map(([key, list]) => {
         const where = [...at, key];
         const lowerKey = asciiLower(key);
-        if (!/^[A-Za-z0-9-]+:./s.test(key)) {
+        if (!/^[^:]+:./s.test(key)) {
           throw this.#fail(
             'POLICY_CONDITION',
             where,
