@@ -1,4 +1,5 @@
 /** The public surface of the client SDK; everything else in this folder may change. */
+export { StrongroomError } from '../shared/errors.ts';
 export { type ConnectOptions, connect } from './connect.ts';
 export { ClientError, type ClientErrorCode, clientErrors } from './errors.ts';
 export type { ClientExpectations, ExpectedModel } from './expectations.ts';

@@ -117,11 +117,11 @@ export class TlsSession {
     return open && this.#socket.readableLength === 0;
   }
 
-  /** The socket, once and for good, or undefined if the session has ended or the server spoke out of turn. */
-  release(): tls.TLSSocket | undefined {
+  /** The socket, once and for good. Throws ClientError if the session has ended or the server spoke out of turn. */
+  release(): tls.TLSSocket {
     if (!this.alive) {
       this.destroy();
-      return undefined;
+      throw this.#failure ?? new ClientError('CLIENT_CONNECTION_LOST', 'The connection is in use already.');
     }
     this.#released = true;
     clearTimeout(this.#deadline);

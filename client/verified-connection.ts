@@ -44,10 +44,10 @@ export class VerifiedConnection {
   }
 
   /**
-   * The socket of a verified connection, once; undefined if it has ended, or if the server spoke out of turn
-   * while it waited. Throws TypeError for anything that `open` did not make.
+   * The socket of a verified connection, once. Throws ClientError `CLIENT_CONNECTION_LOST` if it has ended or if
+   * the server spoke out of turn while it waited, and TypeError for anything that `open` did not make.
    */
-  static takeSocket(connection: VerifiedConnection): TLSSocket | undefined {
+  static takeSocket(connection: VerifiedConnection): TLSSocket {
     return connection.#session.release();
   }
 

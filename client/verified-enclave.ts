@@ -1,4 +1,5 @@
-import { Dispatcher, Pool, fetch as undiciFetch } from 'undici';
+import type { TLSSocket } from 'node:tls';
+import { type buildConnector, Dispatcher, Pool, fetch as undiciFetch } from 'undici';
 import { StrongroomError } from '../shared/errors.ts';
 import { ClientError } from './errors.ts';
 import { VerifiedConnection } from './verified-connection.ts';
@@ -83,15 +84,10 @@ class BoundDispatcher extends Dispatcher {
     this.#waiting = first;
     this.#evidence = first.evidence;
     this.#pool = new Pool(origin, {
-      // undici asks this for a socket whenever it needs one; it has no other way to get one. The socket goes
-      // over within one turn: nothing can arrive between its guard and undici's parser.
+      // undici asks this for a socket whenever it needs one; it has no other way to get one.
       connect: (_options, callback) => {
         this.#nextConnection().then(
-          (connection) => {
-            const socket = VerifiedConnection.takeSocket(connection);
-            if (socket !== undefined) callback(null, socket);
-            else callback(endedAtOnce(), null);
-          },
+          (connection) => handOver(connection, callback),
           (error: Error) => callback(error, null),
         );
       },
@@ -152,6 +148,14 @@ class BoundDispatcher extends Dispatcher {
   }
 }
 
-function endedAtOnce(): ClientError {
-  return new ClientError('CLIENT_CONNECTION_LOST', 'The connection ended as soon as it was verified.');
+/** Within one turn of the event loop: nothing can arrive between the guard of the socket and undici's parser. */
+function handOver(connection: VerifiedConnection, callback: buildConnector.Callback): void {
+  let socket: TLSSocket;
+  try {
+    socket = VerifiedConnection.takeSocket(connection);
+  } catch (error) {
+    callback(error as Error, null);
+    return;
+  }
+  callback(null, socket);
 }

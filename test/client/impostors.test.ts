@@ -425,7 +425,7 @@ describe('a connection that was not verified cannot send', () => {
           { pcrs: platform.expectations.pcrs, maxAgeMs: 1000, models: [], anchors: [] as never },
           { now: () => new Date(), timeoutMs: 1000 },
         ).then(
-          (connection) => callback(null, VerifiedConnection.takeSocket(connection) as tls.TLSSocket),
+          (connection) => callback(null, VerifiedConnection.takeSocket(connection)),
           (error: Error) => callback(error, null),
         );
       },
@@ -459,7 +459,7 @@ describe('a connection that was not verified cannot send', () => {
     );
     const socket = VerifiedConnection.takeSocket(connection);
     expect(socket).toBeInstanceOf(tls.TLSSocket);
-    expect(VerifiedConnection.takeSocket(connection)).toBeUndefined();
-    socket?.destroy();
+    expect(() => VerifiedConnection.takeSocket(connection)).toThrow(refusal('CLIENT_CONNECTION_LOST'));
+    socket.destroy();
   });
 });
