@@ -42,6 +42,8 @@ export function egress(options: {
 
   async function connect(request: IncomingMessage, connection: Duplex, head: Buffer): Promise<void> {
     connection.on('error', () => {});
+    // Bytes of the tunnel may have come with the request; they go back first, before an end could pass them.
+    if (head.length > 0) connection.unshift(head);
     const target = request.url ?? '';
     const authority = parseAuthority(target);
     if (authority === undefined) return refuse(connection, '400 Bad Request', target, 'malformed');
@@ -74,7 +76,6 @@ export function egress(options: {
       }
       counters.add(`egress.opened.${key}`);
       connection.write('HTTP/1.1 200 OK\r\n\r\n');
-      if (head.length > 0) connection.unshift(head);
       const tunnel = splice(connection, upstream, { idleTimeoutMs: limits.idleTimeoutMs });
       tunnels.add(tunnel);
       const end = await tunnel.ended;

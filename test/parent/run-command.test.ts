@@ -50,10 +50,14 @@ describe('strongroom run', () => {
 
   /** Starts the command in the folder and gives its log, line by line. */
   function start(): { next(event: string): Promise<Line>; readonly child: ChildProcess } {
-    const started = spawn(node, [join(repository, 'scripts', 'strongroom.ts'), 'run', '--config', 'parent.json'], {
-      cwd: folder,
-      stdio: ['ignore', 'pipe', 'inherit'],
-    });
+    const started = spawn(
+      node,
+      [join(repository, 'scripts', 'strongroom.ts'), 'run', '--config', 'parent.json'],
+      {
+        cwd: folder,
+        stdio: ['ignore', 'pipe', 'inherit'],
+      },
+    );
     child = started;
     const lines = createInterface({ input: started.stdout as NodeJS.ReadableStream })[Symbol.asyncIterator]();
     return {
@@ -101,7 +105,9 @@ describe('strongroom run', () => {
     await writeConfig({ egress: [] });
     run.child.kill('SIGHUP');
     await run.next('reloaded');
-    await expect(host.connect('kms.example.com', 443, 5_000)).rejects.toMatchObject({ code: 'LINK_ANSWER_REFUSED' });
+    await expect(host.connect('kms.example.com', 443, 5_000)).rejects.toMatchObject({
+      code: 'LINK_ANSWER_REFUSED',
+    });
     open.end('still here');
     expect((await readAll(open)).toString()).toBe('still here');
 
