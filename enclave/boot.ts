@@ -5,7 +5,9 @@
  * compiles: nothing is asked of KMS before the deployment is measured and the models are checked, and nothing
  * is served before the key that opened the weights is gone.
  */
+import { randomFillSync } from 'node:crypto';
 import { writeFileSync } from 'node:fs';
+import { performance } from 'node:perf_hooks';
 import { CONTROL_PORT, SERVICE_PORT } from '../link/ports.ts';
 import { EnclaveClock } from './clock.ts';
 import { type Engine, startEngine } from './engine/supervisor.ts';
@@ -16,11 +18,13 @@ import { type MeasuredDeployment, measureDeployment } from './measure-deployment
 import { type CheckedModel, checkModel, openWeights } from './model.ts';
 import { makeNonDumpable } from './native/process.ts';
 import { type Nsm, nsmClient } from './nsm/client.ts';
-import type { Platform } from './platform.ts';
+import type { BootStep, Platform } from './platform.ts';
+import { Report } from './report.ts';
 import { serveControl } from './serve/control.ts';
 import { type Server, startServer } from './serve/server.ts';
-import { createTlsIdentity } from './tls-identity.ts';
+import { createTlsIdentity, SERIAL_BYTES } from './tls-identity.ts';
 
+/** Resolves once the enclave serves. Rejects with the error of the step that refused; nothing is served then. */
 export async function boot(platform: Platform): Promise<Server> {
   makeNonDumpable();
   const nsm = nsmClient(platform.nsm);
@@ -31,15 +35,22 @@ export async function boot(platform: Platform): Promise<Server> {
 
   const clock = await EnclaveClock.start(nsm, platform.systemNow);
   const measured = await measureDeployment(nsm, host);
-  await platform.reached('deployment-measured');
+  const report = new Report(host, measured.deployment.telemetry);
+  const reached = async (step: BootStep): Promise<void> => {
+    report.bootStep(step);
+    await platform.reached(step);
+  };
+  await reached('deployment-measured');
 
   const models = await Promise.all(measured.deployment.models.map((pin) => checkModel(pin, host)));
-  await platform.reached('model-checked');
+  await reached('model-checked');
 
-  const engines: Engine[] = [];
-  for (const model of models) engines.push(await loadModel(model, measured, { nsm, host, platform }));
+  const loaded: LoadedModel[] = [];
+  for (const model of models) loaded.push(await load(model, measured, { nsm, host, platform, reached }));
 
-  return serve({ models, engines, measured, nsm, host, clock, platform });
+  const server = await serve(loaded, measured, { nsm, host, platform, clock, report });
+  await reached('serving');
+  return server;
 }
 
 /** An enclave starts with no entropy of its own; the hypervisor's is mixed in before any key is made. */
@@ -49,15 +60,24 @@ async function seedRandomness(nsm: Nsm): Promise<void> {
   seed.fill(0);
 }
 
+interface LoadedModel {
+  readonly model: CheckedModel;
+  readonly engine: Engine;
+}
+
 interface Loading {
   readonly nsm: Nsm;
   readonly host: HostService;
   readonly platform: Platform;
+  readonly reached: (step: BootStep) => Promise<void>;
 }
 
 /** Key, weights, engine: the data key exists between the first and the second, and no longer. */
-async function loadModel(model: CheckedModel, measured: MeasuredDeployment, loading: Loading): Promise<Engine> {
-  const { nsm, host, platform } = loading;
+async function load(
+  model: CheckedModel,
+  measured: MeasuredDeployment,
+  { nsm, host, platform, reached }: Loading,
+): Promise<LoadedModel> {
   const dataKey = await releaseDataKey({
     nsm,
     connection: { host, roots: platform.kmsRoots },
@@ -67,64 +87,70 @@ async function loadModel(model: CheckedModel, measured: MeasuredDeployment, load
   });
   let weights: Awaited<ReturnType<typeof openWeights>>;
   try {
-    await platform.reached('data-key-released');
+    await reached('data-key-released');
     weights = await openWeights(model, dataKey, {
       host,
       memoryFolder: platform.memoryFolder,
       workers: platform.cpuCount,
     });
-    await platform.reached('weights-opened');
+    await reached('weights-opened');
   } finally {
     dataKey.fill(0);
   }
-  await platform.reached('data-key-wiped');
+  await reached('data-key-wiped');
+
   const engine = await startEngine({
     modelFd: weights.fd,
     threads: Math.max(1, platform.cpuCount - 1),
     ...(platform.engineUid === undefined ? {} : { uid: platform.engineUid }),
   });
-  await platform.reached('engine-loaded');
-  return engine;
+  await reached('engine-loaded');
+  return { model, engine };
 }
 
 interface Serving {
-  readonly models: readonly CheckedModel[];
-  readonly engines: readonly Engine[];
-  readonly measured: MeasuredDeployment;
   readonly nsm: Nsm;
   readonly host: HostService;
-  readonly clock: EnclaveClock;
   readonly platform: Platform;
+  readonly clock: EnclaveClock;
+  readonly report: Report;
 }
 
-async function serve(story: Serving): Promise<Server> {
-  const { models, engines, measured, nsm, host, clock, platform } = story;
-  const identity = createTlsIdentity(clock.now());
+/** TLS ends here, and the first thing that any connection gets is evidence of all the steps before. */
+async function serve(
+  loaded: readonly LoadedModel[],
+  measured: MeasuredDeployment,
+  { nsm, platform, clock, report }: Serving,
+): Promise<Server> {
+  const identity = createTlsIdentity(clock.now(), randomFillSync(new Uint8Array(SERIAL_BYTES)));
+  const evidence = createEvidenceIssuer({
+    nsm,
+    spkiSha256: identity.spkiSha256,
+    deploymentSha384: measured.digest,
+    models: loaded.map(({ model: { name, version, manifestSha256, contentId } }) => ({
+      name,
+      version,
+      manifestSha256,
+      contentId,
+    })),
+    monotonicMs: () => performance.now(),
+    onFailure: () => report.evidenceFailed(),
+  });
   const server = await startServer({
     listen: (onConnection) => platform.link.listen(SERVICE_PORT, onConnection),
     identity,
-    evidence: createEvidenceIssuer({
-      nsm,
-      identity,
-      deploymentDigest: measured.digest,
-      models: models.map(({ name, version, manifestSha256, contentId }) => ({
-        name,
-        version,
-        manifestSha256,
-        contentId,
-      })),
-    }),
-    models: models.map(({ name, version, contentId }, index) => ({
+    evidence,
+    models: loaded.map(({ model: { name, version, contentId }, engine }) => ({
       name,
       version,
       contentId,
-      engine: engines[index] as Engine,
+      engine,
     })),
     limits: measured.deployment.limits,
-    observe: (event) => host.sendTelemetry([event]),
+    observe: (event) => report.request(event),
   });
   await platform.link.listen(CONTROL_PORT, serveControl(server));
-  clock.watch(() => server.drain());
-  await platform.reached('serving');
+  clock.watch(() => void server.drain());
+  report.start();
   return server;
 }

@@ -5,7 +5,7 @@
  * is extended once with the document's digest and all registers are locked, so KMS and every caller see it.
  */
 import { createHash } from 'node:crypto';
-import { type Deployment, DEPLOYMENT_MAX_BYTES, parseDeployment } from '../shared/deployment/deployment.ts';
+import { DEPLOYMENT_MAX_BYTES, type Deployment, parseDeployment } from '../shared/deployment/deployment.ts';
 import { DEPLOYMENT_PCR, isZeroPcr, PCR_COUNT, pcrOfMeasuredBytes } from '../shared/pcr.ts';
 import { BootError } from './errors.ts';
 import type { HostService } from './host/host-service.ts';
@@ -38,7 +38,8 @@ export async function measureDeployment(
     );
   }
   const bytes = await host.fetchDeployment();
-  if (bytes.length > DEPLOYMENT_MAX_BYTES) throw new RangeError('the host service bounds the deployment document');
+  if (bytes.length > DEPLOYMENT_MAX_BYTES)
+    throw new RangeError('the host service bounds the deployment document');
   // Parsed before it is measured: a document that cannot be obeyed leaves no mark and stops the boot.
   const deployment = parseDeployment(bytes);
   const digest = createHash('sha384').update(bytes).digest();

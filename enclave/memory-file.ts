@@ -24,7 +24,10 @@ export class MemoryFile implements Disposable {
   static create(folder: string, sizeBytes: number): MemoryFile {
     const { type, bavail, bsize } = statfsSync(folder);
     if (type !== TMPFS_MAGIC) {
-      throw new BootError('BOOT_MEMORY_FOLDER', `Expected a tmpfs for the opened weights, found another file system.`);
+      throw new BootError(
+        'BOOT_MEMORY_FOLDER',
+        `Expected a tmpfs for the opened weights, found another file system.`,
+      );
     }
     if (bavail * bsize < sizeBytes) {
       throw new BootError(

@@ -2,11 +2,15 @@
  * A model on its way from the parent's hands to an engine (docs/flow.md, steps 4 to 8): checked before any key
  * is asked for, opened with the key that KMS released, loaded by a confined engine.
  */
-import { createHash } from 'node:crypto';
 import type { ModelPin } from '../shared/deployment/deployment.ts';
-import { type Head, HEAD_MAX_BYTES, parseHead } from '../shared/sealed-model/head.ts';
-import { KEY_FILE_MAX_BYTES, type KeyFile, parseKeyFile } from '../shared/sealed-model/key-file.ts';
-import { MANIFEST_MAX_BYTES, verifyManifest } from '../shared/sealed-model/manifest.ts';
+import { encryptionContextOf, HEAD_MAX_BYTES, type Head, parseHead } from '../shared/sealed-model/head.ts';
+import {
+  expectKeyFileOf,
+  KEY_FILE_MAX_BYTES,
+  type KeyFile,
+  parseKeyFile,
+} from '../shared/sealed-model/key-file.ts';
+import { expectHeadOf, MANIFEST_MAX_BYTES, verifyManifest } from '../shared/sealed-model/manifest.ts';
 import { openSealedModel } from '../shared/sealed-model/open.ts';
 import { unlockHead } from '../shared/sealed-model/unlock.ts';
 import { BootError } from './errors.ts';
@@ -19,10 +23,10 @@ export class CheckedModel {
   readonly version: number;
   readonly head: Head;
   readonly keyFile: KeyFile;
-  /** SHA-256 of manifest.json, lower-case hex; empty bytes' digest never appears, a pin by content has null. */
+  /** SHA-256 of manifest.json, lower-case hex; null where the deployment pins the content and no manifest was read. */
   readonly manifestSha256: string | null;
 
-  constructor(maker: typeof MAKER, fields: Omit<CheckedModel, 'contentId'>) {
+  constructor(maker: typeof MAKER, fields: Omit<CheckedModel, 'contentId' | 'encryptionContext'>) {
     if (maker !== MAKER) throw new TypeError('a CheckedModel is made by checkModel alone');
     this.name = fields.name;
     this.version = fields.version;
@@ -35,6 +39,11 @@ export class CheckedModel {
   get contentId(): string {
     return Buffer.from(this.head.contentId).toString('hex');
   }
+
+  /** For KMS. Computed from the head that was checked, never read from the host's key file. */
+  get encryptionContext(): Readonly<Record<string, string>> {
+    return encryptionContextOf(this.head);
+  }
 }
 
 const MAKER = Symbol('checkModel');
@@ -45,11 +54,9 @@ export async function checkModel(
   host: Pick<HostService, 'fetchModelFile'>,
 ): Promise<CheckedModel> {
   const head = parseHead(await host.fetchModelFile(pin.name, 'head', HEAD_MAX_BYTES));
+  const manifestSha256 = await expectPinned(pin, head, host);
   const keyFile = parseKeyFile(await host.fetchModelFile(pin.name, 'key.json', KEY_FILE_MAX_BYTES));
-  const { contentId, manifestSha256 } = await expectedContent(pin, host);
-  if (Buffer.from(head.contentId).toString('hex') !== contentId) {
-    throw notExpected(`content id ${contentId}`, `content id ${Buffer.from(head.contentId).toString('hex')}`);
-  }
+  expectKeyFileOf(head, keyFile);
   const { name, version, format } = head.identity;
   if (name !== pin.name) throw notExpected(`a model named ${pin.name}`, `one named ${name}`);
   if (pin.kind === 'signer' && version < pin.minimumVersion) {
@@ -64,25 +71,28 @@ export async function checkModel(
   return new CheckedModel(MAKER, { name, version, head, keyFile, manifestSha256 });
 }
 
-async function expectedContent(
+/** The head is the one that the deployment's signer signed, or the very one that the deployment names. */
+async function expectPinned(
   pin: ModelPin,
+  head: Head,
   host: Pick<HostService, 'fetchModelFile'>,
-): Promise<{ contentId: string; manifestSha256: string | null }> {
-  if (pin.kind === 'content') return { contentId: pin.contentId, manifestSha256: null };
-  const bytes = await host.fetchModelFile(pin.name, 'manifest.json', MANIFEST_MAX_BYTES);
-  const manifest = verifyManifest(bytes, pin.signer);
-  if (manifest.name !== pin.name) throw notExpected(`a manifest for ${pin.name}`, `one for ${manifest.name}`);
-  if (manifest.version < pin.minimumVersion) {
-    throw notExpected(`version ${pin.minimumVersion} or newer of ${pin.name}`, `version ${manifest.version}`);
+): Promise<string | null> {
+  if (pin.kind === 'signer') {
+    const bytes = await host.fetchModelFile(pin.name, 'manifest.json', MANIFEST_MAX_BYTES);
+    const manifest = verifyManifest(bytes, pin.signer);
+    expectHeadOf(manifest, head);
+    return manifest.sha256;
   }
-  return {
-    contentId: manifest.contentId,
-    manifestSha256: createHash('sha256').update(bytes).digest('hex'),
-  };
+  const offered = Buffer.from(head.contentId).toString('hex');
+  if (offered !== pin.contentId) throw notExpected(`content id ${pin.contentId}`, `content id ${offered}`);
+  return null;
 }
 
 function notExpected(expected: string, found: string): BootError {
-  return new BootError('MODEL_NOT_EXPECTED', `The deployment expects ${expected}; the parent offers ${found}.`);
+  return new BootError(
+    'MODEL_NOT_EXPECTED',
+    `The deployment expects ${expected}; the parent offers ${found}.`,
+  );
 }
 
 export interface OpenWeightsOptions {
@@ -106,6 +116,11 @@ export async function openWeights(
   using unlocked = unlockHead(model.head, dataKey);
   using writable = MemoryFile.create(options.memoryFolder, file.sizeBytes);
   const source = options.host.payloadSource(model.name, model.head.payloadSizeBytes);
-  await openSealedModel(unlocked, source, { kind: 'files', fds: [writable.fd] }, { workers: options.workers });
+  await openSealedModel(
+    unlocked,
+    source,
+    { kind: 'files', fds: [writable.fd] },
+    { workers: options.workers },
+  );
   return writable.intoReadOnly();
 }

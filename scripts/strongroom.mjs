@@ -1,12 +1,12 @@
 #!/usr/bin/env node
 // The command's entry: finds the pinned Node and runs the TypeScript with it. It must itself run on any Node.
-import { spawnSync } from 'node:child_process';
+import { spawn } from 'node:child_process';
 import { createRequire } from 'node:module';
+import { constants } from 'node:os';
 import { dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 
-const here = dirname(fileURLToPath(import.meta.url));
-const main = join(here, 'strongroom.ts');
+const main = join(dirname(fileURLToPath(import.meta.url)), 'strongroom.ts');
 
 function pinnedNode() {
   const require = createRequire(import.meta.url);
@@ -19,12 +19,11 @@ function pinnedNode() {
 
 const node = pinnedNode();
 if (node === undefined) {
-  process.stderr.write(
-    'strongroom: needs Node 24. Run "npm ci" in the project; it brings the pinned Node.\n',
-  );
+  process.stderr.write('strongroom: needs Node 24. Run "npm ci" in the project; it brings the pinned Node.\n');
   process.exit(2);
 }
+const child = spawn(node, [main, ...process.argv.slice(2)], { stdio: 'inherit' });
+// A terminal signals the whole group; a supervisor signals this process alone.
 process.on('SIGINT', () => {});
-process.on('SIGTERM', () => {});
-const { status, signal } = spawnSync(node, [main, ...process.argv.slice(2)], { stdio: 'inherit' });
-process.exit(status ?? (signal === null ? 1 : 130));
+process.on('SIGTERM', () => child.kill('SIGTERM'));
+child.on('exit', (code, signal) => process.exit(code ?? 128 + constants.signals[signal]));

@@ -15,15 +15,22 @@ import { hypervisorSocket } from './nsm/socket-client.ts';
 
 const ENGINE_UID = 65533;
 
-refuseUnsafeStart();
-const hypervisor = await hypervisorSocket('nsm.sock');
-await boot({
-  nsm: (request) => hypervisor.nsm(request),
-  link: unixLink({ dial: 'parent', listen: 'enclave' }),
-  kmsRoots: [readFileSync('kms-root.pem', 'latin1')],
-  memoryFolder: '/dev/shm',
-  engineUid: getuid?.() === 0 ? ENGINE_UID : undefined,
-  cpuCount: availableParallelism(),
-  systemNow: () => new Date(),
-  reached: (step) => hypervisor.reached(step),
-});
+try {
+  refuseUnsafeStart();
+  const hypervisor = await hypervisorSocket('nsm.sock');
+  await boot({
+    nsm: (request) => hypervisor.nsm(request),
+    link: unixLink({ dial: 'parent', listen: 'enclave' }),
+    kmsRoots: [readFileSync('kms-root.pem', 'latin1')],
+    memoryFolder: '/dev/shm',
+    engineUid: getuid?.() === 0 ? ENGINE_UID : undefined,
+    cpuCount: availableParallelism(),
+    systemNow: () => new Date(),
+    reached: (step) => hypervisor.reached(step),
+  });
+} catch (error) {
+  // The console of a simulated enclave: the hypervisor reads the reason from it.
+  const { code, message, stack } = error as { code?: string; message: string; stack: string };
+  process.stderr.write(`${JSON.stringify({ code: code ?? 'INTERNAL', message: code ? message : stack })}\n`);
+  process.exit(1);
+}

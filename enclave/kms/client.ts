@@ -29,7 +29,8 @@ export function createKmsClient(key: KmsKey, connection: KmsConnection): KMSClie
     region: key.region,
     endpoint: `https://${key.host}`,
     credentials: async () => {
-      const { accessKeyId, secretAccessKey, sessionToken, expiration } = await connection.host.fetchCredentials();
+      const { accessKeyId, secretAccessKey, sessionToken, expiration } =
+        await connection.host.fetchCredentials();
       return { accessKeyId, secretAccessKey, sessionToken, expiration };
     },
     requestHandler: new NodeHttpHandler({
@@ -50,7 +51,7 @@ export function createKmsClient(key: KmsKey, connection: KmsConnection): KMSClie
   });
 }
 
-type OnConnection = (error: Error | null, socket?: Duplex) => void;
+type OnConnection = (error: Error | null, socket: Duplex) => void;
 
 /** An https agent whose connections are tunnels through the parent to one host, and to no other. */
 class TunnelAgent extends Agent {
@@ -67,7 +68,7 @@ class TunnelAgent extends Agent {
   override createConnection(_options: unknown, callback?: OnConnection): undefined {
     this.#open().then(
       (socket) => callback?.(null, socket),
-      (error: Error) => callback?.(error),
+      (error: Error) => (callback as ((error: Error) => void) | undefined)?.(error),
     );
     return undefined;
   }

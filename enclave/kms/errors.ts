@@ -20,7 +20,8 @@ export const kmsErrors = {
   KMS_ANSWER_REFUSED: {
     exit: 1,
     means: 'The answer of KMS did not carry a data key for this enclave.',
-    action: 'Treat the connection as tampered with; the enclave asked with an attestation document and accepts nothing else.',
+    action:
+      'Treat the connection as tampered with; the enclave asked with an attestation document and accepts nothing else.',
   },
 } as const satisfies ErrorTable;
 

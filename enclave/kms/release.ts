@@ -39,7 +39,10 @@ const generateRsa = promisify(generateKeyPair);
  */
 export async function releaseDataKey(request: ReleaseRequest): Promise<Uint8Array> {
   const { key, wrap } = chooseWrap(request.allowedKeys, request.wraps);
-  const { publicKey, privateKey } = await generateRsa('rsa', { modulusLength: 2048, publicExponent: 0x10001 });
+  const { publicKey, privateKey } = await generateRsa('rsa', {
+    modulusLength: 2048,
+    publicExponent: 0x10001,
+  });
   const spki = publicKey.export({ type: 'spki', format: 'der' });
   const attestationDocument = await request.nsm.attest({
     publicKey: spki,
@@ -90,7 +93,10 @@ async function decrypt(
     );
     if (answer.Plaintext !== undefined && answer.Plaintext.length > 0) {
       answer.Plaintext.fill(0);
-      throw new KmsError('KMS_ANSWER_REFUSED', 'Expected a data key sealed to this enclave, found one in the clear.');
+      throw new KmsError(
+        'KMS_ANSWER_REFUSED',
+        'Expected a data key sealed to this enclave, found one in the clear.',
+      );
     }
     if (answer.CiphertextForRecipient === undefined || answer.KeyId !== key.arn) {
       throw new KmsError(

@@ -33,7 +33,9 @@ const LEARNING_RATE = 0.1;
 const SEED = 1936;
 
 export function readFlowers(): readonly Flower[] {
-  const [, ...lines] = readFileSync(new URL('./iris.csv', import.meta.url), 'utf8').trim().split('\n');
+  const [, ...lines] = readFileSync(new URL('./iris.csv', import.meta.url), 'utf8')
+    .trim()
+    .split('\n');
   return lines.map((line) => {
     const cells = line.split(',');
     const species = SPECIES.find((known) => known === cells[INPUTS]);
@@ -43,7 +45,10 @@ export function readFlowers(): readonly Flower[] {
 }
 
 /** Every fifth flower is kept out of training, so the accuracy that is shown was not learnt by heart. */
-export function splitFlowers(flowers: readonly Flower[]): { training: readonly Flower[]; held: readonly Flower[] } {
+export function splitFlowers(flowers: readonly Flower[]): {
+  training: readonly Flower[];
+  held: readonly Flower[];
+} {
   return {
     training: flowers.filter((_, index) => index % 5 !== 4),
     held: flowers.filter((_, index) => index % 5 === 4),
@@ -136,7 +141,9 @@ function foldNormalisation({ w1, b1, w2, b2, mean, deviation }: Trained): IrisNe
 }
 
 function statistics(flowers: readonly Flower[]): { mean: number[]; deviation: number[] } {
-  const columns = Array.from({ length: INPUTS }, (_, i) => flowers.map(({ measurements }) => at(measurements, i)));
+  const columns = Array.from({ length: INPUTS }, (_, i) =>
+    flowers.map(({ measurements }) => at(measurements, i)),
+  );
   const mean = columns.map((column) => column.reduce((sum, value) => sum + value, 0) / column.length);
   const deviation = columns.map((column, i) =>
     Math.sqrt(column.reduce((sum, value) => sum + (value - at(mean, i)) ** 2, 0) / column.length),
@@ -144,7 +151,12 @@ function statistics(flowers: readonly Flower[]): { mean: number[]; deviation: nu
   return { mean, deviation };
 }
 
-function affine(x: ArrayLike<number>, weights: ArrayLike<number>, bias: ArrayLike<number>, columns: number): number[] {
+function affine(
+  x: ArrayLike<number>,
+  weights: ArrayLike<number>,
+  bias: ArrayLike<number>,
+  columns: number,
+): number[] {
   return Array.from({ length: columns }, (_, j) => {
     let sum = at(bias, j);
     for (let i = 0; i < x.length; i++) sum += at(x, i) * at(weights, i * columns + j);

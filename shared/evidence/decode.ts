@@ -114,7 +114,7 @@ function readModel(value: JsonValue, at: string): LoadedModel {
   if (
     typeof name !== 'string' ||
     typeof version !== 'number' ||
-    typeof manifestSha256 !== 'string' ||
+    (manifestSha256 !== null && typeof manifestSha256 !== 'string') ||
     typeof contentId !== 'string'
   ) {
     throw badResponse(`${at} has a member of the wrong type`);

@@ -47,7 +47,8 @@ export interface EvidenceClaims {
 export interface LoadedModel {
   readonly name: string;
   readonly version: number;
-  readonly manifestSha256: string;
+  /** Null where the deployment pins the content id itself, so that no manifest vouches for it. */
+  readonly manifestSha256: string | null;
   readonly contentId: string;
 }
 
@@ -68,7 +69,7 @@ export function canonicalModels(models: readonly LoadedModel[]): readonly Loaded
       MODEL_NAME.test(name) &&
       Number.isSafeInteger(version) &&
       version >= 1 &&
-      SHA256_HEX.test(manifestSha256) &&
+      (manifestSha256 === null || SHA256_HEX.test(manifestSha256)) &&
       SHA256_HEX.test(contentId);
     if (!wellFormed) {
       throw new EvidenceError(
@@ -88,13 +89,13 @@ export function canonicalModels(models: readonly LoadedModel[]): readonly Loaded
 
 /**
  * SHA-384 of the CBOR array of [name, version, manifest digest, content id] arrays in canonical order, digests
- * as byte strings (docs/evidence.md section 3).
+ * as byte strings, an absent manifest as null (docs/evidence.md section 3).
  */
 export function modelsDigest(models: readonly LoadedModel[]): Uint8Array {
   const list = canonicalModels(models).map(({ name, version, manifestSha256, contentId }) => [
     name,
     version,
-    Buffer.from(manifestSha256, 'hex'),
+    manifestSha256 === null ? null : Buffer.from(manifestSha256, 'hex'),
     Buffer.from(contentId, 'hex'),
   ]);
   return createHash('sha384').update(encodeCbor(list)).digest();
