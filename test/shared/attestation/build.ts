@@ -116,7 +116,7 @@ function certificateParts(
 ): CertificateParts {
   return {
     version: [universal(TAG.INTEGER, Uint8Array.of(2))],
-    serial: universal(TAG.INTEGER, Uint8Array.of(level + 1)),
+    serial: universal(TAG.INTEGER, Uint8Array.of(0x40 + level)),
     tbsAlgorithm: ECDSA_SHA384,
     issuer: sequence(),
     notBefore: utcTime(BEGIN),
