@@ -1,0 +1,7 @@
+/** The hostile engine with nothing to hold it. */
+import { openChannel } from '../../../enclave/engine/channel.ts';
+import { readFrameSync } from '../../../enclave/engine/frames.ts';
+import { run } from './engine.ts';
+
+readFrameSync(3);
+await run(openChannel());
