@@ -50,9 +50,6 @@ writeFileSync(
  * data/conditionKeys/kms.json, MIT License, Copyright (c) 2024 Act Security.
  */
 
-export const KMS_DATA_VERSION = ${quote(version)};
-export const KMS_DATA_DATE = ${quote(updatedAt.slice(0, 10))};
-
 export interface KmsAction {
   readonly name: string;
   readonly level: string;

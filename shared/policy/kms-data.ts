@@ -5,9 +5,6 @@
  * data/conditionKeys/kms.json, MIT License, Copyright (c) 2024 Act Security.
  */
 
-export const KMS_DATA_VERSION = '0.21.202609261';
-export const KMS_DATA_DATE = '2026-09-26';
-
 export interface KmsAction {
   readonly name: string;
   readonly level: string;

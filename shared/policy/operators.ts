@@ -29,7 +29,7 @@ export interface Operator {
   readonly set: 'all' | 'any' | undefined;
 }
 
-export type Order = '=' | '<' | '<=' | '>' | '>=';
+type Order = '=' | '<' | '<=' | '>' | '>=';
 type Base = readonly [comparison: Comparison, negated: boolean, order: Order];
 
 const BASES: ReadonlyMap<string, Base> = new Map<string, Base>([

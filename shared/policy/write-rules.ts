@@ -53,7 +53,7 @@ function repeatedSids(policy: Policy): string[] {
 }
 
 /** Global keys (aws:) are not listed anywhere whole, so only names under kms: can be unknown. */
-export function isKnownKey(key: string): boolean {
+function isKnownKey(key: string): boolean {
   const name = asciiLower(key);
   if (!name.startsWith('kms:')) return name.startsWith('aws:');
   return KMS_CONDITION_KEYS.some(([known]) => {

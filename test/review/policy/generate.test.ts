@@ -39,6 +39,12 @@ const attested = (changes: Record<number, string> = {}) => {
     new Map(Object.entries(pcrs).map(([index, hex]) => [Number(index), Buffer.from(hex, 'hex')])),
   );
 };
+const ESCAPES = [
+  ...['CreateGrant', 'ReplicateKey', 'UpdatePrimaryRegion', 'ImportKeyMaterial', 'DeriveSharedSecret'],
+  ...['GenerateDataKey', 'GenerateDataKeyPair'],
+  ...['GenerateDataKeyWithoutPlaintext', 'GenerateDataKeyPairWithoutPlaintext'],
+];
+
 const reviewed: Ask = { principal: HOST, context: attested(), encryptionContext: sealedContext() };
 const decide = (changes: Ask = {}, text = policy): Decision => ask(text, { ...reviewed, ...changes });
 
@@ -77,6 +83,29 @@ describe('the generated key policy', () => {
   ];
   it.each(deviations)('refuses Decrypt to %s', (_, changes) => {
     expect(decide(changes).allowed).toBe(false);
+  });
+
+  it.each(deviations)(
+    'refuses Decrypt to %s by its Allow statements alone, were the Denies lost',
+    (_, changes) => {
+      const document = JSON.parse(policy);
+      document.Statement = document.Statement.filter(({ Effect }: { Effect: string }) => Effect === 'Allow');
+      expect(decide(changes, JSON.stringify(document)).allowed).toBe(false);
+    },
+  );
+
+  it('denies every other register and every escape, even under a later Allow of everything to everyone', () => {
+    const document = JSON.parse(policy);
+    document.Statement.push({ Effect: 'Allow', Principal: '*', Action: 'kms:*', Resource: '*' });
+    const opened = JSON.stringify(document);
+    for (const index of [0, 3, 16]) {
+      const context = attested({ [index]: 'ee'.repeat(48) });
+      expect(decide({ principal: OTHER, context }, opened).reason, `PCR${index}`).toBe('explicit-deny');
+    }
+    expect(decide({ context: new Map() }, opened).reason).toBe('explicit-deny');
+    for (const name of ESCAPES) {
+      expect(decide({ principal: OTHER, action: `kms:${name}` }, opened).reason, name).toBe('explicit-deny');
+    }
   });
 
   it('accepts no document whose registers are missing one by one', () => {
@@ -156,15 +185,8 @@ describe('the generated key policy', () => {
   });
 
   it('gives nobody a way around attestation, whatever IAM says and whatever was attested', () => {
-    const escapes = [
-      'CreateGrant',
-      'ReplicateKey',
-      'UpdatePrimaryRegion',
-      'ImportKeyMaterial',
-      'DeriveSharedSecret',
-    ].concat(KMS_ACTIONS.map(({ name }) => name).filter((name) => name.startsWith('GenerateDataKey')));
     for (const principal of [HOST, ADMIN, SEALER, OTHER, ROOT_USER]) {
-      for (const name of escapes) {
+      for (const name of ESCAPES) {
         expect(decide({ principal, action: `kms:${name}`, iam: IAM_ALL }).allowed, name).toBe(false);
       }
       const elsewhere = new Map([['kms:ReEncryptOnSameKey', ['false']]]);

@@ -193,6 +193,9 @@ describe('policy variables', () => {
     expect(holds({ StringEquals: { [KEY]: TAG } }, reviewed)).toBe(false);
     expect(holds({ StringNotEquals: { [KEY]: TAG } }, reviewed)).toBe(true);
     expect(holds({ StringEquals: { [KEY]: [TAG, PCR0] } }, reviewed)).toBe(true);
+    const empty = withContext('kms:RequestAlias', '');
+    expect(holds({ StringEquals: { 'kms:RequestAlias': TAG } }, empty)).toBe(false);
+    expect(holds({ StringLike: { 'kms:RequestAlias': TAG } }, empty)).toBe(false);
   });
 
   it('fall back on their default only when the key is absent', () => {

@@ -111,6 +111,9 @@ describe('actions', () => {
     const request = { action: 'kms:GenerateRandom', keyArn: '' };
     expect(ask(denyAll, { ...request, iam: [iam()] }).allowed).toBe(true);
     expect(ask(denyAll, { ...request, iam: [iam({ Resource: KEY_ARN })] }).allowed).toBe(false);
+    expect(ask(denyAll, { ...request, keyArn: KEY_ARN, iam: [iam({ Resource: KEY_ARN })] }).allowed).toBe(
+      false,
+    );
     expect(ask(keyPolicy([{ Action: 'kms:*' }]), request).allowed).toBe(false);
     expect(
       ask(denyAll, { ...request, iam: [iam({ Condition: PIN })], context: attestedAs(PCR0) }).allowed,
