@@ -3,7 +3,7 @@ import { simulationAnchor } from '../../shared/attestation/anchors.ts';
 import { parseStrictJson } from '../../shared/json.ts';
 import { SimulatedKmsError } from './errors.ts';
 import type { SimulatedPrincipal } from './principals.ts';
-import type { SimulatedKmsOptions } from './simulated-kms.ts';
+import type { ExistingKey, SimulatedKmsOptions } from './simulated-kms.ts';
 
 /** The file as JSON. What is not named here is refused. */
 export interface SimulatedKmsConfig {
@@ -13,12 +13,13 @@ export interface SimulatedKmsConfig {
   readonly principals: readonly (Omit<SimulatedPrincipal, 'expiration'> & { readonly expiration?: string })[];
   /** PEM certificates: roots of the simulated NSMs whose documents are genuine here. */
   readonly attestationAnchors: readonly string[];
+  readonly keys?: readonly ExistingKey[];
   readonly listen?: { readonly host?: string; readonly port?: number };
   /** Path of the record file. No records unless given. */
   readonly auditLog?: string;
 }
 
-type Shape = Readonly<Record<string, 'string' | 'number' | 'list' | 'object'>>;
+type Shape = Readonly<Record<string, 'string' | 'number' | 'boolean' | 'list' | 'object'>>;
 
 const CONFIG: Shape = {
   region: 'string',
@@ -26,7 +27,9 @@ const CONFIG: Shape = {
   principals: 'list',
   attestationAnchors: 'list',
 };
-const CONFIG_OPTIONAL: Shape = { listen: 'object', auditLog: 'string' };
+const CONFIG_OPTIONAL: Shape = { keys: 'list', listen: 'object', auditLog: 'string' };
+const KEY: Shape = { keyId: 'string', policy: 'string' };
+const KEY_OPTIONAL: Shape = { grants: 'list', multiRegion: 'boolean' };
 const PRINCIPAL: Shape = { arn: 'string', accessKeyId: 'string', secretAccessKey: 'string' };
 const PRINCIPAL_OPTIONAL: Shape = {
   sessionName: 'string',
@@ -45,12 +48,13 @@ export function readSimulatedKmsConfig(bytes: Uint8Array, now: () => Date): Simu
       CONFIG,
       CONFIG_OPTIONAL,
     );
-    const { region, accountId, listen, auditLog } = config;
+    const { region, accountId, keys = [], listen, auditLog } = config;
     return {
       region,
       accountId,
       principals: config.principals.map(readPrincipal),
       attestationAnchors: config.attestationAnchors.map((pem) => simulationAnchor(pem)),
+      keys: keys.map((key) => shaped<ExistingKey>(key, 'a key', KEY, KEY_OPTIONAL)),
       now,
       ...(listen === undefined
         ? {}

@@ -39,6 +39,10 @@ export class KeyStore {
   /** Names a key before it exists: whether its policy may be stored is decided about this ARN. */
   newName(accountId: string, multiRegion: boolean): { readonly id: string; readonly arn: string } {
     const id = multiRegion ? `mrk-${randomBytes(16).toString('hex')}` : randomUUID();
+    return this.name(accountId, id);
+  }
+
+  name(accountId: string, id: string): { readonly id: string; readonly arn: string } {
     return { id, arn: this.#arn(accountId, id) };
   }
 
@@ -77,7 +81,7 @@ export class KeyStore {
 
   grantTokenExists(token: string): boolean {
     return [...this.#keys.values()].some((key) =>
-      [...key.grants.values()].some((grant) => grant.token === token),
+      [...key.grants.values()].some((grant) => grant.token === token && token !== ''),
     );
   }
 

@@ -21,14 +21,14 @@ try {
   if (path === undefined) throw new TypeError('usage: node simulator/kms/main.ts CONFIG.json');
   const kms = await startSimulatedKms(readSimulatedKmsConfig(readFileSync(path), () => new Date()));
   const { host, port, caCertificatePem } = kms;
-  say({ ready: true, host, port, caCertificatePem });
-
   const lines = createInterface({ input: process.stdin });
   lines.on('line', (line) => say(control(kms.faults, line)));
-  await new Promise<void>((resolve) => {
+  const told = new Promise<void>((resolve) => {
     lines.once('close', resolve);
     for (const signal of ['SIGTERM', 'SIGINT'] as const) process.once(signal, () => resolve());
   });
+  say({ ready: true, host, port, caCertificatePem });
+  await told;
   lines.close();
   await kms.close();
   process.exit(0);

@@ -29,7 +29,7 @@ export interface Credentials {
 const MAX_CLOCK_SKEW_MS = 5 * 60 * 1000;
 const ALGORITHM = 'AWS4-HMAC-SHA256';
 const AUTHORIZATION =
-  /^AWS4-HMAC-SHA256 Credential=([A-Za-z0-9]{4,128})\/([0-9]{8})\/([a-z0-9-]{1,64})\/([a-z0-9-]{1,64})\/aws4_request, ?SignedHeaders=([a-z0-9-]{1,64}(?:;[a-z0-9-]{1,64}){0,63}), ?Signature=([0-9a-f]{64})$/;
+  /^AWS4-HMAC-SHA256 Credential=(\w{4,128})\/([0-9]{8})\/([a-z0-9-]{1,64})\/([a-z0-9-]{1,64})\/aws4_request, ?SignedHeaders=([a-z0-9-]{1,64}(?:;[a-z0-9-]{1,64}){0,63}), ?Signature=([0-9a-f]{64})$/;
 
 /**
  * Resolves the caller's credentials. Throws KmsException as AWS does: the key is not known, the session token is

@@ -6,7 +6,10 @@ import { appendFileSync, closeSync, openSync } from 'node:fs';
 import { createServer } from 'node:https';
 import type { AddressInfo } from 'node:net';
 import type { TrustAnchor } from '../../shared/attestation/anchors.ts';
+import { parseGrant } from '../../shared/policy/grants.ts';
+import { parsePolicy } from '../../shared/policy/parse.ts';
 import type { AuditRecord } from './audit.ts';
+import { wireTime } from './call.ts';
 import { Faults } from './faults.ts';
 import { KeyStore } from './keys.ts';
 import { callersByAccessKey, type SimulatedPrincipal } from './principals.ts';
@@ -20,11 +23,25 @@ export interface SimulatedKmsOptions {
   readonly principals: readonly SimulatedPrincipal[];
   /** Whose attestation documents are genuine here. The real KMS has AWS's root; a simulation has its own. */
   readonly attestationAnchors: readonly TrustAnchor[];
+  /** Keys that exist before the first request. */
+  readonly keys?: readonly ExistingKey[];
   readonly now: () => Date;
   /** 127.0.0.1 and a free port unless given. */
   readonly listen?: { readonly host?: string; readonly port?: number };
   /** Where CloudTrail-shaped records go: a file that is appended to, one JSON document a line, or a function. */
   readonly auditLog?: string | ((record: AuditRecord) => void);
+}
+
+/**
+ * A key under a given id. Its policy may break what CreateKey asks of a policy today: AWS still holds documents
+ * from before August 2025, and evaluates them.
+ */
+export interface ExistingKey {
+  readonly keyId: string;
+  readonly policy: string;
+  /** As ListGrants shows them. */
+  readonly grants?: readonly object[];
+  readonly multiRegion?: boolean;
 }
 
 export interface SimulatedKms {
@@ -44,6 +61,7 @@ export async function startSimulatedKms(options: SimulatedKmsOptions): Promise<S
     throw new TypeError('expected at least one attestation anchor');
   const callers = callersByAccessKey(options.principals);
   const keys = new KeyStore(region);
+  for (const key of options.keys ?? []) addExistingKey(keys, accountId, key, now());
   const log = openLog(options.auditLog);
   const faults = new Faults();
   const wire: Wire = {
@@ -80,6 +98,24 @@ export async function startSimulatedKms(options: SimulatedKmsOptions): Promise<S
       log.close();
     },
   };
+}
+
+function addExistingKey(keys: KeyStore, accountId: string, existing: ExistingKey, createdAt: Date): void {
+  const { keyId, policy, multiRegion = false, grants = [] } = existing;
+  const key = keys.create({
+    ...keys.name(accountId, keyId),
+    accountId,
+    description: '',
+    multiRegion,
+    createdAt,
+    policyText: policy,
+    policy: parsePolicy(Buffer.from(policy, 'utf8'), 'key'),
+  });
+  for (const entry of grants) {
+    const grant = parseGrant(entry);
+    const shown = { KeyId: key.arn, CreationDate: wireTime(createdAt), ...entry, GrantId: grant.grantId };
+    key.grants.set(grant.grantId, { entry: shown, token: '', grant });
+  }
 }
 
 function openLog(target: SimulatedKmsOptions['auditLog']) {

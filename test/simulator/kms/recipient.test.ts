@@ -274,7 +274,8 @@ describe('an unreadable or invalid attestation document is an error, never a pla
     request.middlewareStack.add(
       (next) => (args) => {
         const signed = args.request as { body: string | Uint8Array; headers: Record<string, string> };
-        signed.body = Buffer.from(signed.body).toString('utf8').replace(/}$/, `,${member}}`);
+        const body = typeof signed.body === 'string' ? signed.body : new TextDecoder().decode(signed.body);
+        signed.body = body.replace(/}$/, `,${member}}`);
         signed.headers['content-length'] = String(signed.body.length);
         return next(args);
       },
