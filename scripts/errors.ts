@@ -11,6 +11,16 @@ export const commandErrors = {
     means: 'A file that the command was given could not be read.',
     action: 'Check the path and its permissions.',
   },
+  INTERRUPTED: {
+    exit: 1,
+    means: 'The command was interrupted and cleaned up after itself.',
+    action: 'Run it again.',
+  },
+  DEMO_NOT_REFUSED: {
+    exit: 1,
+    means: 'An attack of the demonstration was not refused.',
+    action: 'Do not use this build; report it as SECURITY.md says.',
+  },
 } as const satisfies ErrorTable;
 
 export class CommandError extends StrongroomError<keyof typeof commandErrors> {

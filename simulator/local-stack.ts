@@ -50,7 +50,10 @@ export interface StartInstanceOptions {
   readonly modelsFolder: string;
   /** Another laid-out image than the stack's own. */
   readonly image?: string;
+  /** Told of each step of the enclave's boot, which goes on when the promise resolves. */
   readonly onStep?: (step: string) => Promise<void> | void;
+  /** Told when the two processes run. */
+  readonly onStarted?: (process: 'parent-started' | 'enclave-started') => void;
 }
 
 const CREDENTIALS_LIFE_MS = 6 * 60 * 60 * 1000;
@@ -157,7 +160,9 @@ export class LocalStack implements AsyncDisposable {
       writeFileSync(join(folder, 'deployment.json'), options.deployment);
       writeFileSync(parentConfig, JSON.stringify(this.#parentConfig(options.modelsFolder)));
       await local.startParent(this.#projectFolder, [...PARENT_COMMAND, parentConfig]);
+      options.onStarted?.('parent-started');
       await local.startEnclave(options.image ?? this.image, options.onStep ?? (() => {}));
+      options.onStarted?.('enclave-started');
       return local;
     } catch (error) {
       await local.close();

@@ -9,7 +9,8 @@ export function localKmsClient(stack: LocalStack, role: RoleName): KMSClient {
   return new KMSClient({
     region: REGION,
     endpoint: `https://${host}:${port}`,
-    credentials: stack.credentials(role),
+    // A copy: the SDK writes into the object that it is given.
+    credentials: { ...stack.credentials(role) },
     maxAttempts: 2,
     requestHandler: new NodeHttpHandler({
       httpsAgent: new Agent({
