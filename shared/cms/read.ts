@@ -17,9 +17,19 @@
  * error, and says nothing of the step that failed.
  */
 import { constants, createDecipheriv, createHash, type KeyObject, privateDecrypt } from 'node:crypto';
-import { type Asn1, oidFromBytes, readBer, TAG } from '../asn1.ts';
-import { CmsError, type CmsErrorCode } from './errors.ts';
+import { type Asn1, readBer, TAG } from '../asn1.ts';
+import { CmsError } from './errors.ts';
 import { OID } from './oids.ts';
+import {
+  expectOid,
+  expectTag,
+  expectVersion,
+  fields,
+  malformed,
+  members,
+  primitive,
+  refuse,
+} from './shape.ts';
 
 /** KMS API reference, Decrypt: CiphertextForRecipient is 1 to 6144 bytes. */
 export const CIPHERTEXT_FOR_RECIPIENT_MAX_BYTES = 6144;
@@ -198,85 +208,4 @@ function readRoot(ber: Uint8Array): Asn1 {
   } catch (cause) {
     throw new CmsError('CMS_MALFORMED', 'expected exactly one BER value', cause);
   }
-}
-
-type Tuple<N extends number, T extends Asn1[] = []> = T['length'] extends N ? T : Tuple<N, [...T, Asn1]>;
-
-/** The members of a SEQUENCE that has exactly `count` of them. */
-function fields<N extends number>(
-  node: Asn1,
-  what: string,
-  count: N,
-  code: CmsErrorCode = 'CMS_MALFORMED',
-): Tuple<N> {
-  return members(node, 'universal', TAG.SEQUENCE, what, count, code);
-}
-
-function members<N extends number>(
-  node: Asn1,
-  tagClass: Asn1['tagClass'],
-  tag: number,
-  what: string,
-  count: N,
-  code: CmsErrorCode = 'CMS_MALFORMED',
-): Tuple<N> {
-  expectTag(node, tagClass, tag, what, code);
-  if (node.children.length !== count) {
-    refuse(code, `expected ${count} members in ${what}, found ${node.children.length}`);
-  }
-  return node.children as unknown as Tuple<N>;
-}
-
-function expectTag(
-  node: Asn1,
-  tagClass: Asn1['tagClass'],
-  tag: number,
-  what: string,
-  code: CmsErrorCode = 'CMS_MALFORMED',
-): void {
-  if (node.tagClass !== tagClass || node.tag !== tag || !node.constructed) {
-    refuse(code, `${what} has an unexpected tag`);
-  }
-}
-
-function primitive(
-  node: Asn1,
-  tagClass: Asn1['tagClass'],
-  tag: number,
-  what: string,
-  code: CmsErrorCode = 'CMS_MALFORMED',
-): Uint8Array {
-  if (node.tagClass !== tagClass || node.tag !== tag || node.constructed) {
-    refuse(code, `${what} has an unexpected tag`);
-  }
-  return node.content;
-}
-
-function expectOid(node: Asn1, oid: string, code: CmsErrorCode, what: string): void {
-  const content = primitive(node, 'universal', TAG.OID, what);
-  let found: string;
-  try {
-    found = oidFromBytes(content);
-  } catch (cause) {
-    throw new CmsError('CMS_MALFORMED', `${what} is not an object identifier`, cause);
-  }
-  if (found !== oid) refuse(code, `expected ${what} ${oid}, found ${found}`);
-}
-
-function expectVersion(node: Asn1, what: string): void {
-  const content = primitive(node, 'universal', TAG.INTEGER, `the version of ${what}`);
-  if (content.length !== 1 || content[0] !== 2) {
-    refuse(
-      'CMS_VERSION_REFUSED',
-      `expected version 2 of ${what}, found ${Buffer.from(content.subarray(0, 8)).toString('hex')}`,
-    );
-  }
-}
-
-function malformed(message: string): never {
-  refuse('CMS_MALFORMED', message);
-}
-
-function refuse(code: CmsErrorCode, message: string): never {
-  throw new CmsError(code, message);
 }

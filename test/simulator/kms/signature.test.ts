@@ -207,6 +207,15 @@ describe('the wire', () => {
     await expect(attempt).rejects.toThrow(/certificate/);
   });
 
+  it('refuses a body larger than any request needs, and goes on serving', async () => {
+    const tamper = (signed: { body?: unknown; headers: Record<string, string> }) => {
+      signed.body = new Uint8Array(600 * 1024);
+      signed.headers['content-length'] = String(600 * 1024);
+    };
+    await expect(stand.client(admin, { tamper }).send(random())).rejects.toThrow();
+    await expect(stand.client(admin).send(random())).resolves.toMatchObject({});
+  });
+
   it('refuses an operation that is not simulated, and says which are', async () => {
     const tamper = (signed: { headers: Record<string, string> }) => {
       signed.headers['content-type'] = 'application/json';

@@ -7,6 +7,7 @@ import { NodeHttpHandler } from '@smithy/node-http-handler';
 import { simulationAnchor } from '../../../shared/attestation/anchors.ts';
 import type { AuditRecord } from '../../../simulator/kms/audit.ts';
 import type { SimulatedPrincipal } from '../../../simulator/kms/principals.ts';
+import { EXPLANATION_HEADER } from '../../../simulator/kms/server.ts';
 import { type SimulatedKms, startSimulatedKms } from '../../../simulator/kms/simulated-kms.ts';
 import { createSimulatedCa, type SimulatedCa } from '../../../simulator/nsm/ca.ts';
 import { writeAttestationDocument } from '../../../simulator/nsm/document.ts';
@@ -14,7 +15,7 @@ import { newInstanceId, newModuleId } from '../../../simulator/nsm/identity.ts';
 
 export const REGION = 'eu-central-1';
 export const ACCOUNT = '111122223333';
-export const OTHER_ACCOUNT = '444455556666';
+const OTHER_ACCOUNT = '444455556666';
 export const ALL_OF_KMS = {
   Version: '2012-10-17',
   Statement: [{ Effect: 'Allow', Action: 'kms:*', Resource: '*' }],
@@ -137,7 +138,7 @@ export async function refusal(sent: Promise<unknown>): Promise<Refusal> {
       name,
       message,
       status: $metadata?.httpStatusCode,
-      explanation: $response?.headers['x-strongroom-explanation'] ?? '',
+      explanation: $response?.headers[EXPLANATION_HEADER] ?? '',
     };
   }
   throw new Error('expected a refusal, found an answer');
