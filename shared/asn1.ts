@@ -89,15 +89,42 @@ function place(value: ForgeAsn1, span: Span, bytes: Uint8Array): Asn1 {
   if (identifier !== span.identifier || children.length !== span.children.length) {
     throw new CodecError('ASN1_MALFORMED', `two readers disagree about the value at offset ${span.start}`);
   }
-  return {
-    tagClass: CLASSES[value.tagClass >> 6] as Asn1Class,
-    tag: value.type,
-    constructed: value.constructed,
-    indefinite: span.indefinite,
-    children: children.map((child, i) => place(child, span.children[i] as Span, bytes)),
-    content: value.constructed ? new Uint8Array(0) : bytes.subarray(span.contentStart, span.contentEnd),
-    raw: bytes.subarray(span.start, span.end),
-  };
+  return new PlacedValue(
+    value,
+    children.map((child, i) => place(child, span.children[i] as Span, bytes)),
+    span,
+    bytes,
+  );
+}
+
+/** Cuts its views out when they are asked for: most are not, and views cost more than all of the reading. */
+class PlacedValue implements Asn1 {
+  readonly tagClass: Asn1Class;
+  readonly tag: number;
+  readonly constructed: boolean;
+  readonly indefinite: boolean;
+  readonly children: readonly Asn1[];
+  readonly #span: Span;
+  readonly #bytes: Uint8Array;
+
+  constructor(value: ForgeAsn1, children: readonly Asn1[], span: Span, bytes: Uint8Array) {
+    this.tagClass = CLASSES[value.tagClass >> 6] as Asn1Class;
+    this.tag = value.type;
+    this.constructed = value.constructed;
+    this.indefinite = span.indefinite;
+    this.children = children;
+    this.#span = span;
+    this.#bytes = bytes;
+  }
+
+  get content(): Uint8Array {
+    const { contentStart, contentEnd } = this.#span;
+    return this.constructed ? new Uint8Array(0) : this.#bytes.subarray(contentStart, contentEnd);
+  }
+
+  get raw(): Uint8Array {
+    return this.#bytes.subarray(this.#span.start, this.#span.end);
+  }
 }
 
 /** What writeDer encodes. `tagClass` is universal unless given; `der` is a value that is already encoded. */

@@ -49,7 +49,7 @@ const SERIAL_MAX_BYTES = 21;
 
 const BASIC_CONSTRAINTS = '2.5.29.19';
 const KEY_USAGE = '2.5.29.15';
-const COMMON_NAME = '2.5.4.3';
+const COMMON_NAME = Buffer.from('550403', 'hex');
 
 /** Throws AttestationError ATTESTATION_CERTIFICATE_*. `which` names the certificate in messages. */
 export function readCertificate(der: Uint8Array, which: string): Certificate {
@@ -90,8 +90,11 @@ class CertificateReader {
     }
     const [notBefore, notAfter] = this.#sequence(validity, 2, 'Validity').map((time) => this.#time(time));
     this.#name(issuer);
+    const commonName = this.#name(subject);
     return {
-      name: this.#name(subject),
+      get name() {
+        return harmless(commonName);
+      },
       tbs: tbs.raw,
       issuer: issuer.raw,
       subject: subject.raw,
@@ -123,24 +126,31 @@ class CertificateReader {
     const generalized = isUniversal(value, TAG.GENERALIZED_TIME) && /^\d{14}Z$/.test(text);
     if (!utc && !generalized) this.#malformed('expected a time of the form YYMMDDHHMMSSZ or YYYYMMDDHHMMSSZ');
     const century = Number(text.slice(0, 2)) < 50 ? '20' : '19';
-    const [year, ...rest] = (utc ? century + text : text).match(/^\d{4}|\d\d/g) as [string, ...string[]];
-    const [month, day, hour, minute, second] = rest;
-    const time = new Date(`${year}-${month}-${day}T${hour}:${minute}:${second}.000Z`);
+    const full = utc ? century + text : text;
+    const [year, month, day, hour, minute, second] = [0, 4, 6, 8, 10, 12].map((at) =>
+      Number(full.slice(at, at === 0 ? 4 : at + 2)),
+    ) as [number, number, number, number, number, number];
+    const time = new Date(Date.UTC(year, month - 1, day, hour, minute, second));
     // Date rolls over what a calendar does not have: February 30th becomes March.
-    const real = !Number.isNaN(time.getTime()) && time.toISOString().slice(8, 10) === day;
-    if (!real || (generalized && Number(year) < 2050)) this.#malformed(`${text} is not a time of its form`);
+    const real =
+      time.getUTCMonth() === month - 1 &&
+      time.getUTCDate() === day &&
+      time.getUTCHours() === hour &&
+      time.getUTCMinutes() === minute &&
+      time.getUTCSeconds() === second;
+    if (!real || (generalized && year < 2050)) this.#malformed(`${text} is not a time of its form`);
     return time;
   }
 
   /** Name ::= SEQUENCE OF SET OF SEQUENCE { type, value }. Returns the common name for messages. */
-  #name(value: Asn1): string {
-    let common = '';
+  #name(value: Asn1): Asn1 | undefined {
+    let common: Asn1 | undefined;
     for (const relative of this.#sequence(value, undefined, 'Name')) {
       if (!isUniversal(relative, TAG.SET) || relative.children.length === 0) this.#malformed('odd name');
       for (const attribute of relative.children) {
         const [type, text] = this.#sequence(attribute, 2, 'AttributeTypeAndValue') as [Asn1, Asn1];
         if (!isUniversal(type, TAG.OID)) this.#malformed('odd name');
-        if (oidFromBytes(type.content) === COMMON_NAME) common = harmless(text.content);
+        if (COMMON_NAME.equals(type.content)) common = text;
       }
     }
     if (value.children.length === 0) this.#malformed('expected a name');
@@ -237,8 +247,8 @@ function isTrue(value: Asn1 | undefined): boolean {
 }
 
 /** Names come from whoever wrote the document, and messages end up on terminals and in logs. */
-function harmless(text: Uint8Array): string {
-  return Buffer.from(text)
+function harmless(commonName: Asn1 | undefined): string {
+  return Buffer.from(commonName?.content ?? [])
     .toString('latin1')
     .replaceAll(/[^A-Za-z0-9 ._-]/g, '?')
     .slice(0, 64);
