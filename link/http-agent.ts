@@ -1,4 +1,5 @@
-import { Agent, type ClientRequestArgs } from 'node:http';
+import { Agent, type ClientRequest, type ClientRequestArgs } from 'node:http';
+import { Socket } from 'node:net';
 import type { Duplex } from 'node:stream';
 import type { Link } from './link.ts';
 
@@ -28,4 +29,21 @@ export class LinkAgent extends Agent {
       (error) => callback?.(error, undefined as never),
     );
   }
+
+  // node:http destroys an idle net.Socket on which anything arrives, so that bytes sent ahead never become the
+  // answer to a later request. It does so below the stream, hence not for streams of other kinds.
+  override keepSocketAlive(connection: Duplex): boolean {
+    const keep = super.keepSocketAlive(connection) as unknown as boolean;
+    if (!(connection instanceof Socket)) connection.on('data', discard).on('end', discard);
+    return keep;
+  }
+
+  override reuseSocket(connection: Duplex, request: ClientRequest): void {
+    connection.off('data', discard).off('end', discard);
+    super.reuseSocket(connection, request);
+  }
+}
+
+function discard(this: Duplex): void {
+  this.destroy();
 }

@@ -1,7 +1,6 @@
 import { readFile } from 'node:fs/promises';
 import { dirname, relative, resolve } from 'node:path';
 import { parseArgs } from 'node:util';
-import { LinkError } from '../../link/errors.ts';
 import type { Link } from '../../link/link.ts';
 import { unixLink } from '../../link/unix.ts';
 import { type LinkConfig, type ParentConfig, parseParentConfig } from '../../parent/config.ts';
@@ -49,7 +48,7 @@ async function runParent(path: string, io: CommandIo): Promise<void> {
     io.stdout.write(`${JSON.stringify(entry)}\n`);
   };
   const config = await readConfig(path);
-  const parent = await startParent(config, openLink(config.link), { observe: log });
+  const parent = await startParent(config, await openLink(config.link), { observe: log });
   const { address, port } = parent.address;
   log({ event: 'ready', address, port });
 
@@ -72,11 +71,12 @@ async function readConfig(path: string): Promise<ParentConfig> {
   return parseParentConfig(await readFile(path), dirname(resolve(path)));
 }
 
-function openLink(config: LinkConfig): Link {
-  if (config.kind === 'vsock') {
-    throw new LinkError('LINK_UNSUPPORTED', 'This version runs the parent over a link of kind "unix" only.');
-  }
-  return unixLink({ dial: shortest(config.dial), listen: shortest(config.listen) });
+async function openLink(config: LinkConfig): Promise<Link> {
+  if (config.kind === 'unix')
+    return unixLink({ dial: shortest(config.dial), listen: shortest(config.listen) });
+  // Loaded only here: it brings native calls along, which nobody needs for a link of the other kind.
+  const { vsockLink } = await import('../../link/vsock.ts');
+  return vsockLink({ peerCid: config.enclaveCid });
 }
 
 /** A UNIX socket's path has few bytes to spend, so of two spellings of a folder the shorter one is used. */

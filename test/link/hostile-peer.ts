@@ -1,9 +1,11 @@
 /** A peer that answers with the very bytes that a test gives it, over a real link. */
 import { mkdtemp, rm } from 'node:fs/promises';
+import type { Socket } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import type { Duplex } from 'node:stream';
 import { setImmediate as turn } from 'node:timers/promises';
+import { BoundedStream } from '../../link/bounded-stream.ts';
 import type { Link } from '../../link/link.ts';
 import { HOST_SERVICE_PORT } from '../../link/ports.ts';
 import { unixLink } from '../../link/unix.ts';
@@ -61,4 +63,13 @@ export async function drip(connection: Duplex, text: string | Buffer): Promise<v
     connection.write(Buffer.of(byte));
     await turn();
   }
+}
+
+/** The same link with the streams of a vsock: no net.Socket at either end. */
+export function boundedLink(link: Link): Link {
+  const wrap = (connection: Duplex): Duplex => new BoundedStream(connection as Socket).on('error', () => {});
+  return {
+    dial: async (port, options) => wrap(await link.dial(port, options)),
+    listen: (port, onConnection) => link.listen(port, (connection) => onConnection(wrap(connection))),
+  };
 }

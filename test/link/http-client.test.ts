@@ -2,9 +2,10 @@ import type { Duplex } from 'node:stream';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { describe, expect, it } from 'vitest';
 import { type Exchange, HTTP_LIMITS, type HttpLimits, httpOverLink } from '../../link/http-client.ts';
+import type { Link } from '../../link/link.ts';
 import { HOST_SERVICE_PORT } from '../../link/ports.ts';
 import { readAll } from '../parent/setup.ts';
-import { drip, hostilePeer } from './hostile-peer.ts';
+import { boundedLink, drip, hostilePeer } from './hostile-peer.ts';
 
 const HASTY: HttpLimits = {
   ...HTTP_LIMITS,
@@ -216,12 +217,15 @@ describe('HTTP over the link, from a hostile peer', () => {
   });
 });
 
-describe('pooled connections', () => {
+describe.each([
+  ['sockets', (link: Link) => link],
+  ['bounded streams, as on a vsock', boundedLink],
+] as const)('pooled connections that are %s', (_kind, wrap) => {
   const OK = 'HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok';
 
   it('are used again', async () => {
     await using peer = await hostilePeer((connection) => void connection.write(OK));
-    const http = httpOverLink(peer.link, HOST_SERVICE_PORT);
+    const http = httpOverLink(wrap(peer.link), HOST_SERVICE_PORT);
     for (let count = 0; count < 5; count += 1) await http.exchange(GET);
     expect(peer.accepted()).toBe(1);
     http.close();
@@ -229,7 +233,7 @@ describe('pooled connections', () => {
 
   it('are bounded, and what exceeds them waits its turn', async () => {
     await using peer = await hostilePeer((connection) => void setTimeout(() => connection.write(OK), 5));
-    const http = httpOverLink(peer.link, HOST_SERVICE_PORT, {
+    const http = httpOverLink(wrap(peer.link), HOST_SERVICE_PORT, {
       ...HASTY,
       maxConnections: 3,
       headersTimeoutMs: 5_000,
@@ -244,7 +248,7 @@ describe('pooled connections', () => {
     await using peer = await hostilePeer((connection, _request, index) => {
       connection.write(index === 0 ? OK + ahead : OK);
     });
-    const http = httpOverLink(peer.link, HOST_SERVICE_PORT);
+    const http = httpOverLink(wrap(peer.link), HOST_SERVICE_PORT);
     const answers: string[] = [];
     for (let count = 0; count < 3; count += 1) {
       answers.push(await http.exchange(GET).then((bytes) => Buffer.from(bytes).toString(), codeOf));
@@ -260,7 +264,7 @@ describe('pooled connections', () => {
       await sleep(10);
       if (index === 0) connection.write(ahead);
     });
-    const http = httpOverLink(peer.link, HOST_SERVICE_PORT);
+    const http = httpOverLink(wrap(peer.link), HOST_SERVICE_PORT);
     await http.exchange(GET);
     await sleep(40);
     expect(Buffer.from(await http.exchange(GET)).toString()).toBe('ok');
@@ -269,7 +273,7 @@ describe('pooled connections', () => {
 
   it('are replaced when the peer has ended them meanwhile', async () => {
     await using peer = await hostilePeer((connection) => void connection.end(OK));
-    const http = httpOverLink(peer.link, HOST_SERVICE_PORT);
+    const http = httpOverLink(wrap(peer.link), HOST_SERVICE_PORT);
     for (let count = 0; count < 3; count += 1) {
       await http.exchange(GET);
       await sleep(10);
@@ -283,7 +287,7 @@ describe('pooled connections', () => {
       if (index === 0) connection.write(OK);
       else connection.destroy();
     });
-    const http = httpOverLink(peer.link, HOST_SERVICE_PORT);
+    const http = httpOverLink(wrap(peer.link), HOST_SERVICE_PORT);
     await http.exchange(GET);
     await expect(http.exchange(GET)).rejects.toMatchObject({ code: 'LINK_LOST' });
     expect(peer.requests.length).toBe(3);

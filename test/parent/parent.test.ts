@@ -2,10 +2,17 @@ import { readFile, writeFile } from 'node:fs/promises';
 import { connect } from 'node:net';
 import { join } from 'node:path';
 import { describe, expect, it } from 'vitest';
+import type { Link } from '../../link/link.ts';
 import { SERVICE_PORT } from '../../link/ports.ts';
-import { CREDENTIALS, pattern, readAll, setup, tcpServer } from './setup.ts';
+import { boundedLink } from '../link/hostile-peer.ts';
+import { CREDENTIALS, pattern, readAll, setup as setupOver, tcpServer } from './setup.ts';
 
-describe('a parent and the enclave’s side of it', () => {
+describe.each([
+  ['UNIX sockets', (link: Link) => link],
+  ['bounded streams, as on a vsock', boundedLink],
+] as const)('a parent and the enclave’s side of it over %s', (_kind, wrap) => {
+  const setup: typeof setupOver = (change, options) => setupOver(change, { ...options, wrap });
+
   it('hands over the deployment document, byte for byte', async () => {
     await using at = await setup();
     expect(Buffer.from(await at.host.fetchDeployment()).toString()).toBe('{"format":"example"}');

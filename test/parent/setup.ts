@@ -31,7 +31,7 @@ export interface Setup extends AsyncDisposable {
 
 export async function setup(
   change: (config: ParentConfig) => ParentConfig = (config) => config,
-  options: { readonly resolve?: Resolve } = {},
+  options: { readonly resolve?: Resolve; readonly wrap?: (link: Link) => Link } = {},
 ): Promise<Setup> {
   const folder = await mkdtemp(join(tmpdir(), 'sr-'));
   const config = change(await makeHost(folder));
