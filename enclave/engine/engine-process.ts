@@ -23,6 +23,8 @@ export type Answered = Extract<EngineAnswer, { kind: 'result' | 'rejected' }>;
 
 export interface EngineProcess {
   readonly metadata: ModelMetadata;
+  /** False from the moment that its end is known, before the process is gone. */
+  readonly alive: boolean;
   /** One question at a time. Rejects with EngineError ENGINE_UNAVAILABLE or ENGINE_PROTOCOL. */
   ask(inputs: readonly Tensor[], outputs: readonly string[], timeoutMs: number): Promise<Answered>;
   /** SIGKILL; resolves once the process is gone. */
@@ -48,6 +50,9 @@ export async function spawnEngine(options: SpawnOptions): Promise<EngineProcess>
       throw new EngineError('ENGINE_PROTOCOL', `the engine began with ${answer.kind}`);
     return {
       metadata: answer.metadata,
+      get alive() {
+        return conversation.alive;
+      },
       ask: (inputs, outputs, timeoutMs) => conversation.ask(inputs, outputs, timeoutMs),
       kill: () => conversation.kill(),
       gone: conversation.gone,
@@ -96,6 +101,10 @@ class Conversation {
         if (child.pid === undefined) resolve();
       });
     });
+  }
+
+  get alive(): boolean {
+    return this.#end === undefined;
   }
 
   exchange(header: object, body: readonly Uint8Array[], timeoutMs: number): Promise<EngineAnswer> {

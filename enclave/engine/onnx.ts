@@ -11,6 +11,9 @@ import type { TensorMetadata } from './tensor.ts';
 const LOG_SEVERITY_FATAL = 4;
 
 export async function run(channel: EngineChannel, options: { readonly threads: number }): Promise<void> {
+  // The binding knows Float16Array as no typed array and would see empty tensors; without it, its JavaScript
+  // falls back to Uint16Array, which both halves understand.
+  Reflect.deleteProperty(globalThis, 'Float16Array');
   const session = await InferenceSession.create(`/proc/self/fd/${MODEL_DESCRIPTOR}`, {
     executionProviders: ['cpu'],
     executionMode: 'sequential',

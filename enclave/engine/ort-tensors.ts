@@ -67,7 +67,7 @@ function elementsOf(datatype: Exclude<Datatype, 'BYTES'>, data: Uint8Array): Ort
     case 'INT16':
       return new Int16Array(buffer, byteOffset, length / 2);
     case 'FP16':
-      return new Float16Array(buffer, byteOffset, length / 2) as unknown as OrtTensor.DataType;
+      return new Uint16Array(buffer, byteOffset, length / 2);
     case 'UINT32':
       return new Uint32Array(buffer, byteOffset, length / 4);
     case 'INT32':

@@ -117,7 +117,7 @@ class SupervisedEngine implements Engine {
   }
 
   get ready(): boolean {
-    return this.#process !== undefined && !this.#over;
+    return this.#process?.alive === true && !this.#over;
   }
 
   infer(request: InferRequest, signal?: AbortSignal): Promise<InferResponse> {

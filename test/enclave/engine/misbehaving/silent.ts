@@ -1,0 +1,2 @@
+/** Never gets ready. */
+setInterval(() => {}, 1_000);

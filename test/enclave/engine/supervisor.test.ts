@@ -1,0 +1,314 @@
+import { closeSync, constants, fchmodSync, openSync, writeSync } from 'node:fs';
+import { join } from 'node:path';
+import { afterEach, describe, expect, it } from 'vitest';
+import { type Engine, type EngineOptions, startEngine } from '../../../enclave/engine/supervisor.ts';
+import { readBytesElements, type Tensor, writeBytesElements } from '../../../enclave/engine/tensor.ts';
+import {
+  addModel,
+  classifierModel,
+  ENGINE_UID,
+  identityModel,
+  modelDescriptor,
+} from '../../support/onnx-models.ts';
+
+const engines: Engine[] = [];
+const descriptors: number[] = [];
+afterEach(async () => {
+  await Promise.all(engines.splice(0).map((engine) => engine.close()));
+  for (const fd of descriptors.splice(0)) closeSync(fd);
+});
+
+async function start(model: Uint8Array, options: Partial<EngineOptions> = {}): Promise<Engine> {
+  const modelFd = modelDescriptor(model);
+  descriptors.push(modelFd);
+  const engine = await startEngine({ modelFd, threads: 1, ...ENGINE_UID, ...options });
+  engines.push(engine);
+  return engine;
+}
+
+const withCode = (code: string) => expect.objectContaining({ code });
+const floats = (...values: number[]): Uint8Array => new Uint8Array(Float32Array.from(values).buffer);
+
+describe('the ONNX engine', () => {
+  it('says what the model takes and gives, -1 where a dimension varies', async () => {
+    const engine = await start(classifierModel());
+    expect(engine.metadata).toEqual({
+      inputs: [{ name: 'x', datatype: 'FP32', shape: [-1, 4] }],
+      outputs: [{ name: 'probabilities', datatype: 'FP32', shape: [-1, 3] }],
+    });
+  });
+
+  it('computes', async () => {
+    const engine = await start(classifierModel());
+    const x: Tensor = { name: 'x', datatype: 'FP32', shape: [2, 4], data: floats(1, 2, 3, 4, 4, 3, 2, 1) };
+    const { outputs } = await engine.infer({ inputs: [x] });
+    expect(outputs).toMatchObject([{ name: 'probabilities', datatype: 'FP32', shape: [2, 3] }]);
+    const data = outputs[0]?.data ?? new Uint8Array();
+    const probabilities = [...new Float32Array(data.buffer, data.byteOffset, 6)];
+    expect(probabilities.slice(0, 3).reduce((sum, p) => sum + p)).toBeCloseTo(1, 5);
+    expect(probabilities.slice(0, 3)).not.toEqual(probabilities.slice(3));
+  });
+
+  it('passes every datatype through without changing a bit', async () => {
+    const cases = [
+      ['float', 'FP32', floats(1.5, -0, Number.NaN)],
+      ['double', 'FP64', new Uint8Array(Float64Array.of(Math.PI, -0, Infinity).buffer)],
+      ['float16', 'FP16', Uint8Array.of(0, 0x3c, 1, 0, 0xff, 0x7b)],
+      ['int8', 'INT8', Uint8Array.of(0x80, 0, 0x7f)],
+      ['uint8', 'UINT8', Uint8Array.of(0, 1, 0xff)],
+      ['int16', 'INT16', new Uint8Array(Int16Array.of(-32768, 0, 32767).buffer)],
+      ['uint16', 'UINT16', new Uint8Array(Uint16Array.of(0, 1, 65535).buffer)],
+      ['int32', 'INT32', new Uint8Array(Int32Array.of(-(2 ** 31), 0, 2 ** 31 - 1).buffer)],
+      ['uint32', 'UINT32', new Uint8Array(Uint32Array.of(0, 1, 2 ** 32 - 1).buffer)],
+      [
+        'int64',
+        'INT64',
+        new Uint8Array(BigInt64Array.of(-(2n ** 63n), 2n ** 53n + 1n, 2n ** 63n - 1n).buffer),
+      ],
+      ['uint64', 'UINT64', new Uint8Array(BigUint64Array.of(0n, 2n ** 53n + 1n, 2n ** 64n - 1n).buffer)],
+      ['bool', 'BOOL', Uint8Array.of(0, 1, 1)],
+      ['string', 'BYTES', writeBytesElements(['', 'Größe', '\u{1f511}'].map((text) => Buffer.from(text)))],
+    ] as const;
+    const engine = await start(identityModel(cases.map(([type]) => type)));
+    const inputs = cases.map(([type, datatype, data]) => ({
+      name: `in_${type}`,
+      datatype,
+      shape: [3],
+      data,
+    }));
+    const { outputs } = await engine.infer({ inputs });
+    expect(
+      outputs.map(({ name, datatype, shape, data }) => [name, datatype, shape, Buffer.from(data)]),
+    ).toEqual(cases.map(([type, datatype, data]) => [`out_${type}`, datatype, [3], Buffer.from(data)]));
+    const some = await engine.infer({ inputs, outputs: ['out_string', 'out_bool'] });
+    expect(some.outputs.map(({ name }) => name)).toEqual(['out_string', 'out_bool']);
+    expect(readBytesElements(some.outputs[0]?.data ?? new Uint8Array())).toHaveLength(3);
+  });
+
+  it('rejects what only the model itself can find wrong, and lives on', async () => {
+    const engine = await start(addModel());
+    const vector = (name: string, ...values: number[]): Tensor => ({
+      name,
+      datatype: 'FP32',
+      shape: [values.length],
+      data: floats(...values),
+    });
+    await expect(engine.infer({ inputs: [vector('a', 1, 2), vector('b', 1, 2, 3)] })).rejects.toEqual(
+      withCode('ENGINE_REJECTED'),
+    );
+    const { outputs } = await engine.infer({ inputs: [vector('b', 1, 2), vector('a', 3, 4)] });
+    expect(Buffer.from(outputs[0]?.data ?? [])).toEqual(Buffer.from(floats(4, 6)));
+  });
+
+  it('rejects strings that are not UTF-8', async () => {
+    const engine = await start(identityModel(['string']));
+    const data = writeBytesElements([Uint8Array.of(0xff)]);
+    await expect(
+      engine.infer({ inputs: [{ name: 'in_string', datatype: 'BYTES', shape: [1], data }] }),
+    ).rejects.toEqual(withCode('ENGINE_REJECTED'));
+  });
+
+  it.each([
+    ['an input is missing', []],
+    ['an input is unknown', [{ name: 'y', datatype: 'FP32', shape: [1, 4], data: floats(1, 2, 3, 4) }]],
+    ['the datatype is another', [{ name: 'x', datatype: 'INT32', shape: [1, 4], data: floats(1, 2, 3, 4) }]],
+    ['the rank is another', [{ name: 'x', datatype: 'FP32', shape: [4], data: floats(1, 2, 3, 4) }]],
+    ['a fixed dimension is another', [{ name: 'x', datatype: 'FP32', shape: [1, 3], data: floats(1, 2, 3) }]],
+    ['the data does not fill the shape', [{ name: 'x', datatype: 'FP32', shape: [2, 4], data: floats(1) }]],
+  ] as const)('is not asked when %s', async (_, inputs) => {
+    const engine = await start(classifierModel());
+    await expect(engine.infer({ inputs })).rejects.toEqual(withCode('ENGINE_REJECTED'));
+  });
+
+  it('is not asked for an output that it does not have', async () => {
+    const engine = await start(classifierModel());
+    const inputs: Tensor[] = [{ name: 'x', datatype: 'FP32', shape: [1, 4], data: floats(1, 2, 3, 4) }];
+    await expect(engine.infer({ inputs, outputs: ['weights'] })).rejects.toEqual(withCode('ENGINE_REJECTED'));
+  });
+
+  it('does not start on a model that is none', async () => {
+    await expect(start(new Uint8Array(100).fill(7))).rejects.toEqual(withCode('ENGINE_START_FAILED'));
+  });
+});
+
+const misbehaving = (name: string): string => join(import.meta.dirname, 'misbehaving', `${name}.ts`);
+const behave = (behaviour: string): { inputs: Tensor[] } => ({
+  inputs: [
+    {
+      name: 'behaviour',
+      datatype: 'BYTES',
+      shape: [1],
+      data: writeBytesElements([Buffer.from(behaviour)]),
+    },
+  ],
+});
+const startMisbehaving = (options: Partial<EngineOptions> = {}): Promise<Engine> =>
+  start(Buffer.from('pid'), { entry: misbehaving('on-demand'), ...options });
+
+async function pidOf(engine: Engine): Promise<number> {
+  const { outputs } = await engine.infer(behave('well'));
+  return Buffer.from(outputs[0]?.data ?? []).readInt32LE();
+}
+
+/** False if it will never be ready again. */
+async function untilReady(engine: Engine): Promise<boolean> {
+  let over = false;
+  void engine.exited.then(() => {
+    over = true;
+  });
+  while (!engine.ready && !over) await new Promise((resolve) => setTimeout(resolve, 10));
+  return engine.ready;
+}
+
+describe('an engine that does not start', () => {
+  it.each([
+    ['stays silent', 'silent', 'ENGINE_START_FAILED', 500],
+    ['ends', 'exits', 'ENGINE_START_FAILED', 30_000],
+    ['answers before it was asked', 'impatient', 'ENGINE_PROTOCOL', 30_000],
+    ['does not exist', 'nowhere', 'ENGINE_START_FAILED', 30_000],
+  ])('is reported when it %s', async (_, name, code, startTimeoutMs) => {
+    await expect(startMisbehaving({ entry: misbehaving(name), startTimeoutMs })).rejects.toEqual(
+      withCode(code),
+    );
+  });
+
+  it.each([
+    ['a descriptor that is none', { modelFd: -1 }],
+    ['no thread', { threads: 0 }],
+    ['the user id of root', { uid: 0 }],
+  ])('is refused with %s', async (_, options) => {
+    await expect(start(classifierModel(), options)).rejects.toEqual(withCode('ENGINE_OPTIONS'));
+  });
+
+  it.skipIf(process.getuid?.() !== 0)('is refused by root without a user id of its own', async () => {
+    const modelFd = modelDescriptor(classifierModel());
+    await expect(startEngine({ modelFd, threads: 1 })).rejects.toEqual(withCode('ENGINE_OPTIONS'));
+    closeSync(modelFd);
+  });
+});
+
+describe('an engine that misbehaves', () => {
+  it.each(['exit', 'abort'])(
+    'is started again after it died (%s), and the request is told',
+    async (behaviour) => {
+      const engine = await startMisbehaving();
+      const before = await pidOf(engine);
+      await expect(engine.infer(behave(behaviour))).rejects.toEqual(withCode('ENGINE_UNAVAILABLE'));
+      await untilReady(engine);
+      expect(await pidOf(engine)).not.toBe(before);
+    },
+  );
+
+  it.each(['huge frame', 'not JSON', 'ready again', 'another output'])(
+    'is killed and started again when it breaks the protocol (%s)',
+    async (behaviour) => {
+      const engine = await startMisbehaving();
+      const before = await pidOf(engine);
+      await expect(engine.infer(behave(behaviour))).rejects.toEqual(withCode('ENGINE_PROTOCOL'));
+      while ((await pidOf(engine).catch(() => before)) === before) {
+        await new Promise((resolve) => setTimeout(resolve, 10));
+      }
+    },
+  );
+
+  it('is killed when it speaks unasked, and no later request gets that answer', async () => {
+    const engine = await startMisbehaving();
+    const before = await pidOf(engine);
+    await engine.infer(behave('twice')).catch(() => undefined);
+    while ((await pidOf(engine).catch(() => before)) === before) {
+      await new Promise((resolve) => setTimeout(resolve, 10));
+    }
+  });
+
+  it('is killed when it does not answer in time', async () => {
+    const engine = await startMisbehaving({ inferTimeoutMs: 200 });
+    await expect(engine.infer(behave('hang'))).rejects.toEqual(withCode('ENGINE_UNAVAILABLE'));
+    await untilReady(engine);
+    expect(await pidOf(engine)).toBeGreaterThan(0);
+  });
+
+  it('fails the requests that wait for it as well, and those that come while it is away', async () => {
+    const engine = await startMisbehaving();
+    const waiting = [
+      engine.infer(behave('exit')),
+      engine.infer(behave('well')),
+      engine.infer(behave('well')),
+    ];
+    for (const result of await Promise.allSettled(waiting)) {
+      expect(result).toMatchObject({ status: 'rejected', reason: { code: 'ENGINE_UNAVAILABLE' } });
+    }
+    expect(engine.ready).toBe(false);
+    await expect(engine.infer(behave('well'))).rejects.toEqual(withCode('ENGINE_UNAVAILABLE'));
+  });
+
+  it('is given up after a bounded number of restarts', async () => {
+    const engine = await startMisbehaving();
+    let restarts = 0;
+    do await engine.infer(behave('exit')).catch(() => undefined);
+    while ((await untilReady(engine)) && ++restarts);
+    expect(restarts).toBe(5);
+    expect(await engine.exited).toBe('failed');
+    expect(engine.ready).toBe(false);
+  });
+
+  it('is not taken back when it describes itself differently after a restart', async () => {
+    const writable = openSync('/dev/shm', constants.O_RDWR | 0o20200000, 0o600);
+    writeSync(writable, 'pid');
+    fchmodSync(writable, 0o444);
+    const modelFd = openSync(`/proc/self/fd/${writable}`, 'r');
+    descriptors.push(writable, modelFd);
+    const engine = await startEngine({ modelFd, threads: 1, entry: misbehaving('on-demand'), ...ENGINE_UID });
+    engines.push(engine);
+    writeSync(writable, 'gid', 0);
+    await expect(engine.infer(behave('exit'))).rejects.toEqual(withCode('ENGINE_UNAVAILABLE'));
+    expect(await engine.exited).toBe('failed');
+  });
+});
+
+describe('requests to an engine', () => {
+  it('are answered one after the other, each with its own answer', async () => {
+    const engine = await startMisbehaving();
+    const all = ['slow', 'reject', 'well', 'reject', 'well'].map((behaviour) =>
+      engine.infer(behave(behaviour)),
+    );
+    const results = await Promise.allSettled(all);
+    expect(results.map(({ status }) => status)).toEqual([
+      'fulfilled',
+      'rejected',
+      'fulfilled',
+      'rejected',
+      'fulfilled',
+    ]);
+    expect(engine.ready).toBe(true);
+  });
+
+  it('leave the queue when their caller has gone', async () => {
+    const engine = await startMisbehaving();
+    const slow = engine.infer(behave('slow'));
+    const gone = new AbortController();
+    const waiting = engine.infer(behave('exit'), gone.signal);
+    gone.abort(new Error('gone'));
+    await expect(waiting).rejects.toThrow('gone');
+    await slow;
+    expect(await pidOf(engine)).toBeGreaterThan(0);
+    expect(engine.ready).toBe(true);
+  });
+
+  it('are not taken for a caller that has gone already', async () => {
+    const engine = await startMisbehaving();
+    await expect(engine.infer(behave('exit'), AbortSignal.abort(new Error('gone')))).rejects.toThrow('gone');
+    expect(await pidOf(engine)).toBeGreaterThan(0);
+  });
+
+  it('end with the engine when it is closed, and no process is left', async () => {
+    const engine = await startMisbehaving();
+    const pid = await pidOf(engine);
+    const asked = engine.infer(behave('hang'));
+    const refused = expect(asked).rejects.toEqual(withCode('ENGINE_UNAVAILABLE'));
+    await engine.close();
+    await refused;
+    expect(await engine.exited).toBe('closed');
+    expect(() => process.kill(pid, 0)).toThrow('ESRCH');
+    await expect(engine.infer(behave('well'))).rejects.toEqual(withCode('ENGINE_UNAVAILABLE'));
+  });
+});
