@@ -1,5 +1,5 @@
 /**
- * The link over UNIX sockets, for simulation (docs/link.md section 5). Each side listens in a folder of its own
+ * The link over UNIX sockets, for simulation (docs/link.md section 5.1). Each side listens in a folder of its own
  * and dials into the other's; port P is the socket file `<folder>/P.sock`.
  *
  * The folder is 0700 and the socket 0600, so the folder's owner is the peer: the file system takes the place of

@@ -6,7 +6,7 @@ import { CONTROL_PORT } from '../link/ports.ts';
 export interface EnclaveControl {
   /** True if the enclave answers `GET /live` with 200 in time. It proves nothing to a caller; only evidence does. */
   live(): Promise<boolean>;
-  /** `POST /drain`: the enclave takes no new work from now on. Rejects with LinkError. */
+  /** `POST /drain`: the enclave takes no new work from now on, and says so with 202. Rejects with LinkError. */
   drain(): Promise<void>;
   close(): void;
 }
@@ -20,7 +20,7 @@ export function enclaveControl(link: Link): EnclaveControl {
         () => false,
       ),
     drain: async () => {
-      await http.exchange({ method: 'POST', path: '/drain', status: 200, receive: small });
+      await http.exchange({ method: 'POST', path: '/drain', status: 202, receive: small });
     },
     close: () => http.close(),
   };

@@ -13,7 +13,7 @@ import {
   type AwsCredentials,
   CREDENTIALS_MAX_BYTES,
   parseAwsCredentials,
-} from '../../shared/aws-credentials.ts';
+} from '../../shared/credentials/aws-credentials.ts';
 import { DEPLOYMENT_MAX_BYTES } from '../../shared/deployment/deployment.ts';
 import type { PayloadSource } from '../../shared/sealed-model/source.ts';
 import type { TelemetryLine } from '../../shared/telemetry.ts';

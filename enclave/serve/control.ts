@@ -43,9 +43,14 @@ function answer(
   response: ServerResponse,
 ): void {
   const reply = (status: number, value: object): void => {
-    const body = JSON.stringify(value);
+    const body = Buffer.from(JSON.stringify(value));
     // A request's body is not read, so the connection cannot be used for another.
-    response.writeHead(status, { 'content-type': 'application/json', connection: 'close' }).end(body);
+    const headers = {
+      'content-type': 'application/json',
+      'content-length': body.length,
+      connection: 'close',
+    };
+    response.writeHead(status, headers).end(body);
   };
   const key = `${request.method} ${request.url}`;
   if (key === 'GET /live') reply(200, { live: true, ready: server.ready });

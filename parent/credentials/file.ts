@@ -1,4 +1,4 @@
-import { CREDENTIALS_MAX_BYTES, parseAwsCredentials } from '../../shared/aws-credentials.ts';
+import { CREDENTIALS_MAX_BYTES, parseAwsCredentials } from '../../shared/credentials/aws-credentials.ts';
 import { ParentError } from '../errors.ts';
 import { readBounded } from '../files.ts';
 import type { CredentialsProvider } from './provider.ts';

@@ -7,7 +7,7 @@ import {
   type AwsCredentials,
   CREDENTIALS_MAX_BYTES,
   parseAwsCredentials,
-} from '../../shared/aws-credentials.ts';
+} from '../../shared/credentials/aws-credentials.ts';
 import { type JsonValue, parseStrictJson } from '../../shared/json.ts';
 import { ParentError } from '../errors.ts';
 import type { CredentialsProvider } from './provider.ts';

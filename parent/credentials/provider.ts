@@ -1,4 +1,4 @@
-import type { AwsCredentials } from '../../shared/aws-credentials.ts';
+import type { AwsCredentials } from '../../shared/credentials/aws-credentials.ts';
 
 /** Where the parent gets the credentials that it hands to the enclave. */
 export interface CredentialsProvider {

@@ -3,6 +3,7 @@ import { connect, type Socket } from 'node:net';
 import type { Duplex } from 'node:stream';
 import { setTimeout as sleep, setImmediate as turn } from 'node:timers/promises';
 import { describe, expect, it } from 'vitest';
+import { serveControl } from '../../enclave/serve/control.ts';
 import type { Listener } from '../../link/link.ts';
 import { CONTROL_PORT, SERVICE_PORT } from '../../link/ports.ts';
 import { pattern, readAll, type Setup, setup } from './setup.ts';
@@ -208,7 +209,7 @@ describe('draining a parent', () => {
     await at.enclaveLink.listen(CONTROL_PORT, (connection) => {
       connection.once('data', (bytes: Buffer) => {
         asked.push(bytes.toString().split('\r\n')[0] ?? '');
-        connection.end('HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n');
+        connection.end('HTTP/1.1 202 Accepted\r\nContent-Length: 0\r\n\r\n');
       });
     });
     await serve(at, (connection) => connection.pipe(connection));
@@ -234,6 +235,19 @@ describe('draining a parent', () => {
     const end = ending(caller);
     expect(await at.parent.drain(50)).toBe(false);
     expect(await end).toBe('reset');
+    await at[Symbol.asyncDispose]();
+  });
+
+  it('speaks with the control port of the real enclave', async () => {
+    const at = await setup();
+    let drained = 0;
+    const drain = async (): Promise<void> => {
+      drained += 1;
+    };
+    await at.enclaveLink.listen(CONTROL_PORT, serveControl({ ready: true, drain }));
+    expect(await at.parent.live()).toBe(true);
+    await at.parent.drain(1_000);
+    expect(drained).toBe(1);
     await at[Symbol.asyncDispose]();
   });
 

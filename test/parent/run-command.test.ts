@@ -49,23 +49,28 @@ describe('strongroom run', () => {
   }
 
   /** Starts the command in the folder and gives its log, line by line. */
-  function start(): { next(event: string): Promise<Line>; readonly child: ChildProcess } {
+  function start(): { next(event: string): Promise<Line>; told(): string; readonly child: ChildProcess } {
     const started = spawn(
       node,
       [join(repository, 'scripts', 'strongroom.ts'), 'run', '--config', 'parent.json'],
       {
         cwd: folder,
-        stdio: ['ignore', 'pipe', 'inherit'],
+        stdio: ['ignore', 'pipe', 'pipe'],
       },
     );
     child = started;
+    let told = '';
+    started.stderr?.on('data', (chunk: Buffer) => {
+      told += chunk.toString();
+    });
     const lines = createInterface({ input: started.stdout as NodeJS.ReadableStream })[Symbol.asyncIterator]();
     return {
       child: started,
+      told: () => told,
       next: async (event) => {
         for (;;) {
           const { value, done } = await lines.next();
-          if (done === true) throw new Error(`the parent ended before it said ${event}`);
+          if (done === true) throw new Error(`the parent ended before it said ${event}: ${told}`);
           const line = JSON.parse(String(value)) as Line;
           if (line.event === event) return line;
         }
@@ -136,6 +141,7 @@ describe('strongroom run', () => {
     const second = start();
     await once(second.child, 'exit');
     expect(second.child.exitCode).toBe(2);
+    expect(second.told()).toContain('LINK_ADDRESS_IN_USE');
     first?.kill('SIGKILL');
   });
 });

@@ -1,6 +1,6 @@
 /** AWS session credentials as they cross the link, and as the parent's credentials file holds them (docs/link.md section 3). */
-import { type ErrorTable, StrongroomError } from './errors.ts';
-import { type JsonValue, parseStrictJson } from './json.ts';
+import { type JsonValue, parseStrictJson } from '../json.ts';
+import { CredentialsError } from './errors.ts';
 
 export interface AwsCredentials {
   readonly accessKeyId: string;
@@ -10,22 +10,6 @@ export interface AwsCredentials {
 }
 
 export const CREDENTIALS_MAX_BYTES = 16 * 1024;
-
-export const credentialsErrors = {
-  CREDENTIALS_MALFORMED: {
-    exit: 2,
-    means: 'Something that should be AWS session credentials is not.',
-    action:
-      'Provide accessKeyId, secretAccessKey, sessionToken and expiration (RFC 3339, UTC), and nothing else.',
-  },
-} as const satisfies ErrorTable;
-
-/** Its messages name members and never repeat a value. */
-export class CredentialsError extends StrongroomError<keyof typeof credentialsErrors> {
-  constructor(message: string) {
-    super(credentialsErrors, 'CREDENTIALS_MALFORMED', message);
-  }
-}
 
 const ACCESS_KEY_ID = /^[A-Z0-9]{16,128}$/;
 const SECRET_ACCESS_KEY = /^[A-Za-z0-9/+=]{16,128}$/;
