@@ -70,6 +70,7 @@ export class SimulatedInstance {
   readonly folder: string;
   readonly #options: SimulatedInstanceOptions;
   #enclave: SimulatedEnclave | undefined;
+  #occupied = false;
 
   constructor(options: SimulatedInstanceOptions) {
     this.#options = options;
@@ -86,8 +87,24 @@ export class SimulatedInstance {
 
   /** Measures the image and starts an enclave of it; one at a time. */
   async runEnclave(options: RunEnclaveOptions): Promise<SimulatedEnclave> {
-    if (this.#enclave !== undefined)
-      throw new Error('This instance runs an enclave already: close it first.');
+    if (this.#occupied) throw new Error('This instance runs an enclave already: close it first.');
+    this.#occupied = true;
+    try {
+      this.#enclave = await this.#launch(options);
+      return this.#enclave;
+    } catch (error) {
+      this.#occupied = false;
+      throw error;
+    }
+  }
+
+  /** Closes the enclave, if there is one, and removes the folder. */
+  async close(): Promise<void> {
+    await this.#enclave?.close();
+    rmSync(this.folder, { recursive: true, force: true });
+  }
+
+  async #launch(options: RunEnclaveOptions): Promise<SimulatedEnclave> {
     const { ca, roleArn, now } = this.#options;
     const measurements = await measureSimulatedImage(options.image);
     const moduleId = newModuleId(this.instanceId, now());
@@ -108,7 +125,7 @@ export class SimulatedInstance {
       reached: options.onStep ?? (async () => {}),
     });
     let current = this.#startProcess(options);
-    this.#enclave = {
+    return {
       moduleId,
       measurements,
       get process() {
@@ -124,15 +141,9 @@ export class SimulatedInstance {
         await server.close();
         rmSync(join(this.folder, NSM_SOCKET), { force: true });
         this.#enclave = undefined;
+        this.#occupied = false;
       },
     };
-    return this.#enclave;
-  }
-
-  /** Closes the enclave, if there is one, and removes the folder. */
-  async close(): Promise<void> {
-    await this.#enclave?.close();
-    rmSync(this.folder, { recursive: true, force: true });
   }
 
   #startProcess({ image, stdout, stderr }: RunEnclaveOptions): EnclaveProcess {
@@ -153,10 +164,9 @@ export class SimulatedInstance {
 function processOf(child: ChildProcess): EnclaveProcess {
   const exited = new Promise<EnclaveExit>((resolve) => {
     child.once('error', () => resolve({ code: null, signal: null }));
-    child.once('close', (code, signal) => {
-      killGroup(child);
-      resolve({ code, signal });
-    });
+    // The enclave ends with its command, as it does when init's child ends; then the output is complete.
+    child.once('exit', () => killGroup(child));
+    child.once('close', (code, signal) => resolve({ code, signal }));
   });
   return { pid: child.pid ?? 0, exited, kill: () => killGroup(child) };
 }

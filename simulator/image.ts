@@ -3,7 +3,7 @@
  * image writer's own code and measured by it (docs/simulation.md section 3). Kernel, command line and
  * bootstrap ramdisk are fixed words, because there is none of them in a simulation.
  */
-import { mkdirSync } from 'node:fs';
+import { chmodSync, mkdirSync } from 'node:fs';
 import { ENCLAVE_ENVIRONMENT, ENCLAVE_NODE_FLAGS } from '../enclave/start-guard.ts';
 import { imageClosure } from '../review/image/closure.ts';
 import { cpioArchive } from '../review/image/cpio.ts';
@@ -32,8 +32,9 @@ export async function layOutSimulatedImage(projectFolder: string, folder: string
     entry: STAND_IN,
     environment: ENCLAVE_ENVIRONMENT,
   });
-  mkdirSync(folder, { mode: 0o755 });
+  mkdirSync(folder);
   await layOut(entries, folder);
+  chmodSync(folder, 0o555);
 }
 
 /** Measures what the folder holds now, byte by byte, as the hypervisor does whenever an enclave starts. */

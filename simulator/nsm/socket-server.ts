@@ -13,9 +13,11 @@ export interface HypervisorServer {
 }
 
 const STEP_NAME = /^[a-z0-9-]{1,64}$/;
-const SOCKET_MODE_MASK = 0o177;
 
-/** Listens at `path`, for its own user alone. A peer that breaks the protocol is disconnected. */
+/**
+ * Listens at `path`, whose folder is its owner's alone (0700). A peer that breaks the protocol is
+ * disconnected.
+ */
 export async function serveHypervisorSocket(
   path: string,
   handlers: HypervisorHandlers,
@@ -27,15 +29,10 @@ export async function serveHypervisorSocket(
     socket.on('error', () => socket.destroy());
     serve(socket, handlers);
   });
-  const umask = process.umask(SOCKET_MODE_MASK);
-  try {
-    await new Promise<void>((resolve, reject) => {
-      server.once('error', reject);
-      server.listen(path, resolve);
-    });
-  } finally {
-    process.umask(umask);
-  }
+  await new Promise<void>((resolve, reject) => {
+    server.once('error', reject);
+    server.listen(path, resolve);
+  });
   return {
     close: () =>
       new Promise((resolve) => {

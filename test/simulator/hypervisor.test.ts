@@ -68,6 +68,15 @@ const registers = () => {
   return (decodeCbor(payload) as Map<string, Map<number, Uint8Array>>).get('pcrs') as Map<number, Uint8Array>;
 };
 
+/** An ended process that nobody has waited for yet is not alive (proc_pid_stat(5), field 3). */
+function isAlive(pid: string | undefined): boolean {
+  try {
+    return !/^\d+ \(.*\) Z /s.test(readFileSync(`/proc/${pid}/stat`, 'latin1'));
+  } catch {
+    return false;
+  }
+}
+
 describe('a simulated enclave', () => {
   it('attests to the copy that it runs from, to its role, its instance and its deployment', async () => {
     const { arrived, onStep } = waitFor('serving');
@@ -138,6 +147,23 @@ describe('a simulated enclave', () => {
     await arrived;
   });
 
+  it('takes with it whatever its program started', async () => {
+    const program = `import { spawn } from 'node:child_process';\n${PROGRAM.replace(
+      "await hypervisor.reached('serving');",
+      "console.log(spawn(process.execPath, ['-e', 'setInterval(() => {}, 1000)'], { stdio: 'inherit' }).pid);\nprocess.exit(3);",
+    )}`;
+    const other = enclaveProject(program);
+    const otherImage = join(base, 'other');
+    await layOutSimulatedImage(other.folder, otherImage);
+    const enclave = await instance.runEnclave(options({ image: otherImage }));
+    expect((await enclave.process.exited).code).toBe(3);
+    const pid = String(output.read()).trim().split('\n').at(-1);
+    expect(Number(pid)).toBeGreaterThan(1);
+    await expect.poll(() => isAlive(pid)).toBe(false);
+    removeTree(otherImage);
+    other.remove();
+  });
+
   it('attests to zeros in debug mode', async () => {
     const { arrived, onStep } = waitFor('serving');
     await instance.runEnclave(options({ onStep, debug: true }));
@@ -168,7 +194,7 @@ describe('a simulated enclave', () => {
       stdio: ['ignore', 'pipe', 'ignore'],
     });
     const [pid] = await once(child.stdout, 'data');
-    const alive = () => existsSync(`/proc/${String(pid).trim()}`);
+    const alive = () => isAlive(String(pid).trim());
     expect(alive()).toBe(true);
     child.kill('SIGKILL');
     await expect.poll(alive, { timeout: 5000 }).toBe(false);
