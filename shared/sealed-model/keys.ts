@@ -3,10 +3,11 @@
  * salt, with the label, the suite and ctx in every info. Keys of one model open nothing of another, and the
  * commitment commits to the key and to the context at once.
  *
- * Every output has its own ArrayBuffer and its caller wipes it.
+ * HKDF (RFC 5869) is written out over HMAC here, because node:crypto's makes a key object of its input, and a key
+ * object stays in memory until the garbage collector comes by. HMAC's own state is cleansed when it ends, so
+ * after `withKeySchedule` no copy of the data key is left but the caller's. Tests compare it with node:crypto's.
  */
-import { createHmac, hkdfSync } from 'node:crypto';
-import { secretKeyOf } from './chunk-cipher.ts';
+import { createHmac } from 'node:crypto';
 import { SealedModelError } from './errors.ts';
 import { CONTEXT_BYTES, KEY_BYTES, SUITE_AES256GCM_HKDFSHA512 } from './format.ts';
 
@@ -33,7 +34,7 @@ export interface KeySchedule {
   payloadKeys(target: Uint8Array): void;
 }
 
-/** Runs `use` with the schedule of one data key, which it keeps only as a key object meanwhile. */
+/** Runs `use` with the schedule of one data key; what it derives from is wiped before this returns. */
 export function withKeySchedule<Result>(
   dataKey: Uint8Array,
   salt: Uint8Array,
@@ -46,30 +47,42 @@ export function withKeySchedule<Result>(
       `A data key has ${KEY_BYTES} bytes, this one ${dataKey.length}.`,
     );
   }
-  const inputKey = secretKeyOf(dataKey);
-  const derive = (label: Label, epoch?: number): Uint8Array =>
-    new Uint8Array(hkdfSync('sha512', inputKey, salt, keyInfo(label, context, epoch), KEY_BYTES));
-  return use({
-    commitment: () => derive('commit'),
-    headMac(parts) {
-      const headerKey = derive('header');
-      try {
-        const mac = createHmac('sha256', secretKeyOf(headerKey));
-        for (const part of parts) mac.update(part);
-        return new Uint8Array(mac.digest());
-      } finally {
-        headerKey.fill(0);
-      }
-    },
-    payloadKeys(target) {
-      for (let epoch = 0; epoch * KEY_BYTES < target.length; epoch++) {
-        const key = derive('payload', epoch);
+  const pseudoRandomKey = hmac('sha512', salt, [dataKey]);
+  /** The first block of HKDF-Expand is longer than any key here. */
+  const derive = (label: Label, epoch?: number): Uint8Array => {
+    const block = hmac('sha512', pseudoRandomKey, [keyInfo(label, context, epoch), Uint8Array.of(1)]);
+    const key = new Uint8Array(new ArrayBuffer(KEY_BYTES));
+    key.set(block.subarray(0, KEY_BYTES));
+    block.fill(0);
+    return key;
+  };
+  try {
+    return use({
+      commitment: () => derive('commit'),
+      headMac(parts) {
+        const headerKey = derive('header');
         try {
-          target.set(key, epoch * KEY_BYTES);
+          return new Uint8Array(hmac('sha256', headerKey, parts));
         } finally {
+          headerKey.fill(0);
+        }
+      },
+      payloadKeys(target) {
+        for (let epoch = 0; epoch * KEY_BYTES < target.length; epoch++) {
+          const key = derive('payload', epoch);
+          target.set(key, epoch * KEY_BYTES);
           key.fill(0);
         }
-      }
-    },
-  });
+      },
+    });
+  } finally {
+    pseudoRandomKey.fill(0);
+  }
+}
+
+/** Given bytes and not a key object, HMAC keeps nothing of its key once `digest` was called. */
+function hmac(hash: 'sha256' | 'sha512', key: Uint8Array, parts: readonly Uint8Array[]): Buffer {
+  const state = createHmac(hash, key);
+  for (const part of parts) state.update(part);
+  return state.digest();
 }
