@@ -4,7 +4,7 @@
  */
 export const CHECKS = [
   { id: 'size', section: '2.1', step: 'well formed', what: 'no larger than AWS allows' },
-  { id: 'cbor', section: '2.2', step: 'well formed', what: 'exactly one strict CBOR item' },
+  { id: 'cbor', section: '2.2', step: 'well formed', what: 'exactly one strict CBOR item, tag 18 or none' },
   {
     id: 'cose',
     section: '2.3',

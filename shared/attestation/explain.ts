@@ -22,28 +22,29 @@ export interface Explanation {
   readonly verified: VerifiedDocument | undefined;
 }
 
-/** Errors that are not about the document (a bug, an unusable anchor) are thrown; faults of it are returned. */
+/**
+ * Faults of the document are returned; errors that are not about it (a bug) are thrown. `verification` is asked
+ * once the document was read, because the time to judge at may be its own.
+ */
 export function explainAttestation(
   bytes: Uint8Array,
-  options: (parsed: UnverifiedDocument) => VerificationOptions & { expectations?: AttestationExpectations },
+  verification: (parsed: UnverifiedDocument) => VerificationOptions,
+  expectations?: AttestationExpectations,
 ): Explanation {
   const passed = new Map<CheckId, string>();
   const note = (check: CheckId, found: string) => void passed.set(check, found);
   let error: StrongroomError | undefined;
   let parsed: UnverifiedDocument | undefined;
   let verified: VerifiedDocument | undefined;
-  let asked = false;
   try {
     parsed = parseAttestationDocument(bytes, {}, note);
-    const { expectations, ...verification } = options(parsed);
-    asked = expectations !== undefined;
-    verified = verifyAttestationDocument(parsed, verification, note);
+    verified = verifyAttestationDocument(parsed, verification(parsed), note);
     if (expectations !== undefined) expectAttestation(verified, expectations, note);
   } catch (fault) {
     if (!(fault instanceof StrongroomError)) throw fault;
     error = fault;
   }
-  return { checks: outcomes(passed, error, asked), error, parsed, verified };
+  return { checks: outcomes(passed, error, expectations !== undefined), error, parsed, verified };
 }
 
 function outcomes(
@@ -63,7 +64,7 @@ function outcomes(
     });
     const found = passed.get(id);
     if (found !== undefined) return result('passed', found);
-    if (step === 'expected' && !asked && error === undefined) return result('not-asked', '');
+    if (step === 'expected' && !asked) return result('not-asked', '');
     if (error === undefined || failed) return result('not-reached', '');
     failed = true;
     return result('failed', error.message);

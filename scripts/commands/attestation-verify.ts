@@ -1,0 +1,225 @@
+import { Buffer } from 'node:buffer';
+import { open } from 'node:fs/promises';
+import { parseArgs } from 'node:util';
+import { awsNitroAnchor, simulationAnchor, type TrustAnchor } from '../../shared/attestation/anchors.ts';
+import { isDebugImage } from '../../shared/attestation/expect.ts';
+import { type CheckResult, type Explanation, explainAttestation } from '../../shared/attestation/explain.ts';
+import { DOCUMENT_MAX_BYTES } from '../../shared/attestation/limits.ts';
+import type { UnverifiedDocument } from '../../shared/attestation/parse.ts';
+import { isZeroPcr } from '../../shared/pcr.ts';
+import type { Command, CommandIo } from '../command.ts';
+import { CommandError } from '../errors.ts';
+
+const HELP = `
+Usage: strongroom attestation verify DOC [--at TIME] [--root FILE] [--json]
+
+Checks whether an attestation document is well formed and genuine, and prints every check with its
+outcome (docs/attestation.md explains each by the number printed). Whether it is of the enclave that
+you want is yours to compare: the measurements are printed. Debug mode is pointed out.
+
+  DOC          the document: CBOR as the security module gives it, or base64 of that; "-" reads it
+               from standard input
+  --at TIME    when the certificates must be valid, for example 2024-11-30T16:22:48Z; default: now.
+               "document" takes the document's own timestamp: that shows that it was genuine then,
+               and says nothing about now
+  --root FILE  trust this simulation root (PEM or DER) instead of the AWS root
+  --json       print one JSON document
+
+Example:
+  strongroom attestation verify document.cbor --at document
+
+Exit codes: 0 genuine; 1 refused; 2 not readable as an attestation document. The cause is in "code".
+`;
+
+interface Options {
+  readonly path: string;
+  readonly at: Date | 'document';
+  readonly root: string | undefined;
+  readonly json: boolean;
+}
+
+async function run(args: readonly string[], io: CommandIo): Promise<number> {
+  const options = parse(args);
+  const anchor = options.root === undefined ? awsNitroAnchor() : await readAnchor(options.root);
+  const bytes = fromBase64(await readSmall(options.path, io));
+  let at: Date | undefined;
+  const explanation = explainAttestation(bytes, (parsed) => {
+    at = options.at === 'document' ? new Date(parsed.untrusted.timestampMs) : options.at;
+    return { anchors: [anchor], at };
+  });
+  const report: Report = { ...explanation, at, atDocument: options.at === 'document', anchor };
+  io.stdout.write(options.json ? `${JSON.stringify(asJson(report))}\n` : asText(report));
+  return explanation.error?.exitCode ?? 0;
+}
+
+interface Report extends Explanation {
+  /** Undefined if the document's own time was asked for and could not be read. */
+  readonly at: Date | undefined;
+  readonly atDocument: boolean;
+  readonly anchor: TrustAnchor;
+}
+
+function parse(args: readonly string[]): Options {
+  const { values, positionals } = parseArgs({
+    args: [...args],
+    allowPositionals: true,
+    options: {
+      at: { type: 'string' },
+      root: { type: 'string' },
+      json: { type: 'boolean', default: false },
+    },
+  });
+  const [path, ...others] = positionals;
+  if (path === undefined || others.length > 0)
+    throw new CommandError('USAGE', 'Expected exactly one document.');
+  return { path, at: parseTime(values.at), root: values.root, json: values.json };
+}
+
+/** ISO 8601 with a zone: a time without one would mean another instant on another machine. */
+const ISO_TIME = /^\d{4}-\d\d-\d\dT\d\d:\d\d(:\d\d(\.\d{1,3})?)?(Z|[+-]\d\d:\d\d)$/;
+
+function parseTime(text: string | undefined): Date | 'document' {
+  if (text === undefined) return new Date();
+  if (text === 'document') return text;
+  const time = new Date(text);
+  if (!ISO_TIME.test(text) || Number.isNaN(time.getTime())) {
+    throw new CommandError(
+      'USAGE',
+      `Expected --at "document" or a time with a zone such as 2024-11-30T16:22:48Z, found "${text}".`,
+    );
+  }
+  return time;
+}
+
+/** Base64 of the largest document, with line breaks. */
+const READ_MAX_BYTES = Math.ceil(DOCUMENT_MAX_BYTES / 3) * 4 + 1024;
+
+async function readAnchor(path: string): Promise<TrustAnchor> {
+  const bytes = await readFileBounded(path);
+  const text = Buffer.from(bytes).toString('latin1');
+  return simulationAnchor(text.trimStart().startsWith('-----BEGIN') ? text : bytes);
+}
+
+function readSmall(path: string, io: CommandIo): Promise<Uint8Array> {
+  return path === '-' ? readStream(io.stdin) : readFileBounded(path);
+}
+
+async function readFileBounded(path: string): Promise<Uint8Array> {
+  await using file = await open(path);
+  return await readStream(file.createReadStream({ end: READ_MAX_BYTES, autoClose: false }));
+}
+
+async function readStream(stream: NodeJS.ReadableStream): Promise<Uint8Array> {
+  const parts: Buffer[] = [];
+  let size = 0;
+  for await (const part of stream) {
+    parts.push(Buffer.from(part));
+    size += part.length;
+    if (size > READ_MAX_BYTES) break;
+  }
+  return Buffer.concat(parts);
+}
+
+/** A document begins with 84 or d2, which base64 text never does. */
+function fromBase64(bytes: Uint8Array): Uint8Array {
+  const text = Buffer.from(bytes).toString('latin1').trim();
+  if (!/^[A-Za-z0-9+/_-][A-Za-z0-9+/_\s-]*={0,2}$/.test(text)) return bytes;
+  return Buffer.from(text, text.includes('-') || text.includes('_') ? 'base64url' : 'base64');
+}
+
+const MARKS: Record<CheckResult['outcome'], string> = {
+  passed: '[x]',
+  failed: '[!]',
+  'not-reached': '[ ]',
+  'not-asked': '[-]',
+};
+
+const NOT_NOW =
+  'Judged at its own time, as --at document asks: it was genuine then. Its certificates live for hours; this says nothing about now.';
+const DEBUG =
+  'DEBUG MODE: the measurements are all zero, and the parent can read everything in this enclave. Never trust it.';
+
+function asText(report: Report): string {
+  const lines: string[] = [];
+  let step = '';
+  for (const check of report.checks) {
+    if (check.outcome === 'not-asked') continue;
+    if (check.step !== step) lines.push(`${lines.length === 0 ? '' : '\n'}Is it ${check.step}?`);
+    step = check.step;
+    lines.push(`  ${MARKS[check.outcome]} ${check.section.padEnd(4)} ${check.what}`);
+    if (check.detail !== '') lines.push(`           ${check.detail}`);
+  }
+  lines.push('', ...(report.parsed === undefined ? [] : [...fieldLines(report), '']));
+  if (report.atDocument && report.verified !== undefined) lines.push(NOT_NOW);
+  if (report.parsed !== undefined && isDebugImage(report.parsed.untrusted)) lines.push(DEBUG);
+  const { error } = report;
+  lines.push(
+    ...(error === undefined
+      ? [`Genuine: trust ${report.verified?.trust}. Compare the measurements with the reviewed release.`]
+      : [`Refused: ${error.message}`, `  code: ${error.code}`, `  next: ${error.action}`]),
+  );
+  return `${lines.join('\n')}\n`;
+}
+
+function fieldLines({ parsed, verified }: Report): string[] {
+  const { untrusted: fields } = parsed as UnverifiedDocument;
+  const lines = [
+    verified === undefined ? 'What it says (not verified, do not rely on it):' : 'What it says:',
+  ];
+  const add = (name: string, value: string) => lines.push(`  ${name.padEnd(12)} ${value}`);
+  add('module id', fields.moduleId);
+  add('dated', new Date(fields.timestampMs).toISOString());
+  if (verified !== undefined) add('valid until', verified.notAfter.toISOString());
+  for (const [index, value] of fields.pcrs) if (!isZeroPcr(value)) add(`PCR${index}`, hex(value));
+  const zero = [...fields.pcrs].filter(([, value]) => isZeroPcr(value)).map(([index]) => index);
+  if (zero.length > 0) add('zero PCRs', zero.join(', '));
+  for (const [name, value] of [
+    ['public key', fields.publicKey],
+    ['user data', fields.userData],
+    ['nonce', fields.nonce],
+  ] as const) {
+    add(name, value === null ? 'none' : `${value.length} bytes ${shortened(value)}`);
+  }
+  return lines;
+}
+
+function asJson(report: Report) {
+  const { checks, error, parsed, verified, at, anchor } = report;
+  const fields = parsed?.untrusted;
+  return {
+    genuine: verified !== undefined,
+    code: error?.code ?? null,
+    message: error?.message ?? null,
+    action: error?.action ?? null,
+    at: at?.toISOString() ?? null,
+    atDocument: report.atDocument,
+    trusted: anchor.trust,
+    trust: verified?.trust ?? null,
+    notAfter: verified?.notAfter.toISOString() ?? null,
+    debug: fields === undefined ? null : isDebugImage(fields),
+    checks,
+    // Readable before it is genuine: a consumer must look at "genuine" first, as the name says.
+    [verified === undefined ? 'unverifiedDocument' : 'document']:
+      fields === undefined
+        ? null
+        : {
+            moduleId: fields.moduleId,
+            timestamp: new Date(fields.timestampMs).toISOString(),
+            pcrs: Object.fromEntries([...fields.pcrs].map(([index, value]) => [index, hex(value)])),
+            publicKey: fields.publicKey && base64(fields.publicKey),
+            userData: fields.userData && base64(fields.userData),
+            nonce: fields.nonce && base64(fields.nonce),
+          },
+  };
+}
+
+const hex = (bytes: Uint8Array) => Buffer.from(bytes).toString('hex');
+const base64 = (bytes: Uint8Array) => Buffer.from(bytes).toString('base64');
+const shortened = (bytes: Uint8Array) => hex(bytes.subarray(0, 24)) + (bytes.length > 24 ? '...' : '');
+
+export const command: Command = {
+  name: 'attestation verify',
+  summary: 'check an attestation document and show every check',
+  help: HELP,
+  run,
+};
