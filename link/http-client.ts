@@ -183,7 +183,9 @@ function attempt(exchange: Exchange, agent: LinkAgent, limits: HttpLimits): Prom
         }
         if (settle()) resolve(room);
       });
-      answer.on('close', () => fail(new LinkError('LINK_LOST', `${what}: the connection ended early.`)));
+      answer.on('close', () => {
+        if (!settled) fail(new LinkError('LINK_LOST', `${what}: the connection ended early.`));
+      });
     });
     outgoing.end(body);
   });
