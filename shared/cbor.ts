@@ -14,7 +14,7 @@
  *
  * cbor-x decodes what the scan (codec/cbor-scan.ts) let through. Its `decode-no-eval` build is one file without
  * native code, run-time code generation or environment variables. It takes the text "[object Object]" for the
- * end of an indefinite container; such items do not add up afterwards and are refused.
+ * end of an indefinite container; a break is then left over, by which such items are refused.
  */
 import { Decoder } from 'cbor-x/decode-no-eval';
 import { type CborLimits, scanCbor } from './codec/cbor-scan.ts';
@@ -46,7 +46,7 @@ const decoder = new Decoder({ mapsAsObjects: false, useRecords: false });
 
 /** Reads exactly one item. Throws CodecError (CBOR_*). */
 export function decodeCbor(bytes: Uint8Array, limits: Partial<CborLimits> = {}): CborValue {
-  const { start, items } = scanCbor(bytes, { ...DEFAULT_LIMITS, ...limits });
+  const start = scanCbor(bytes, { ...DEFAULT_LIMITS, ...limits });
   let decoded: unknown;
   try {
     // A view of our own: cbor-x hangs a property on the array it reads, and a Buffer would yield Buffers.
@@ -54,17 +54,14 @@ export function decodeCbor(bytes: Uint8Array, limits: Partial<CborLimits> = {}):
   } catch (cause) {
     throw new CodecError('CBOR_MALFORMED', 'the item could not be decoded', cause);
   }
-  const counter = { items: 0 };
-  const value = settle(decoded, counter);
-  if (counter.items !== items) {
-    throw new CodecError('CBOR_MALFORMED', `two readers disagree: ${items} items or ${counter.items}`);
-  }
-  return value;
+  return settle(decoded);
 }
 
-/** Counts the items and gives every integer its one representation: number where exact, bigint beyond. */
-function settle(value: unknown, counter: { items: number }): CborValue {
-  counter.items += 1;
+/**
+ * Gives every integer its one representation: number where exact, bigint beyond. Refuses what no accepted item
+ * decodes to, such as a break that was left over because cbor-x ended a container early.
+ */
+function settle(value: unknown): CborValue {
   if (typeof value === 'bigint') {
     const number = Number(value);
     return Number.isSafeInteger(number) ? number : value;
@@ -72,10 +69,10 @@ function settle(value: unknown, counter: { items: number }): CborValue {
   if (typeof value === 'string' || typeof value === 'boolean' || value === null) return value;
   if (Number.isSafeInteger(value)) return value as number;
   if (value instanceof Uint8Array) return value;
-  if (Array.isArray(value)) return value.map((item) => settle(item, counter));
+  if (Array.isArray(value)) return value.map(settle);
   if (value instanceof Map) {
     const map = new Map<CborValue, CborValue>();
-    for (const [key, item] of value) map.set(settle(key, counter), settle(item, counter));
+    for (const [key, item] of value) map.set(settle(key), settle(item));
     return map;
   }
   throw new CodecError('CBOR_MALFORMED', 'two readers disagree about the kind of an item');

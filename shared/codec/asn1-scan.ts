@@ -39,7 +39,7 @@ export function scanAsn1(bytes: Uint8Array, rules: 'der' | 'ber', limits: Asn1Li
   for (;;) {
     const parent = open.at(-1);
     const limit = enclosingEnd(open, bytes.length);
-    if (parent !== undefined && endsHere(bytes, at, limit, parent)) {
+    if (parent !== undefined && endsHere(bytes, at, parent)) {
       parent.contentEnd = at;
       at += parent.indefinite ? 2 : 0;
       parent.end = at;
@@ -79,9 +79,9 @@ function enclosingEnd(open: readonly Span[], sizeBytes: number): number {
   return open.findLast((span) => !span.indefinite)?.contentEnd ?? sizeBytes;
 }
 
-function endsHere(bytes: Uint8Array, at: number, limit: number, parent: Span): boolean {
+function endsHere(bytes: Uint8Array, at: number, parent: Span): boolean {
   if (!parent.indefinite) return at === parent.contentEnd;
-  return at + 2 <= limit && bytes[at] === END_OF_CONTENTS && bytes[at + 1] === 0;
+  return bytes[at] === END_OF_CONTENTS && bytes[at + 1] === 0;
 }
 
 function readHeader(bytes: Uint8Array, at: number, limit: number, rules: 'der' | 'ber'): Span {

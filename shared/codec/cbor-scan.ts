@@ -31,13 +31,6 @@ interface Head {
   readonly next: number;
 }
 
-export interface ScannedCbor {
-  /** Where the item starts, after an accepted outer tag. */
-  readonly start: number;
-  /** Number of items: containers, keys and values. */
-  readonly items: number;
-}
-
 const UNSIGNED = 0;
 const NEGATIVE = 1;
 const BYTES = 2;
@@ -48,7 +41,8 @@ const TAG = 6;
 const FALSE = 20n;
 const NULL = 22n;
 
-export function scanCbor(bytes: Uint8Array, limits: CborLimits): ScannedCbor {
+/** Returns where the item starts: after the outer tag, if there is one. */
+export function scanCbor(bytes: Uint8Array, limits: CborLimits): number {
   if (bytes.length > limits.maxBytes) {
     throw new CodecError('CBOR_LIMIT', `expected at most ${limits.maxBytes} bytes, found ${bytes.length}`);
   }
@@ -82,7 +76,7 @@ export function scanCbor(bytes: Uint8Array, limits: CborLimits): ScannedCbor {
       if (open.length >= limits.maxDepth) {
         throw new CodecError('CBOR_LIMIT', `expected at most ${limits.maxDepth} levels, found more`);
       }
-      open.push(container(head, bytes.length - end, at));
+      open.push(container(head));
     }
     at = end;
     closeFinished(open);
@@ -90,7 +84,7 @@ export function scanCbor(bytes: Uint8Array, limits: CborLimits): ScannedCbor {
   if (at !== bytes.length) {
     throw new CodecError('CBOR_TRAILING_BYTES', `expected ${at} bytes, found ${bytes.length}`);
   }
-  return { start, items };
+  return start;
 }
 
 function skipOuterTag(bytes: Uint8Array, limits: CborLimits): number {
@@ -160,18 +154,11 @@ function checkText(text: Uint8Array, at: number): void {
   }
 }
 
-function container(head: Head, bytesLeft: number, at: number): Container {
-  const isMap = head.major === MAP;
-  const keys = isMap ? new Set<string>() : undefined;
-  if (head.argument === undefined) return { keys, left: undefined, atKey: isMap };
-  const items = head.argument * (isMap ? 2n : 1n);
-  if (items > BigInt(bytesLeft)) {
-    throw new CodecError(
-      'CBOR_MALFORMED',
-      `${items} items announced, ${bytesLeft} bytes left (offset ${at})`,
-    );
-  }
-  return { keys, left: Number(items), atKey: isMap };
+/** A count beyond the input needs no check of its own: the items run out, and nothing is allocated for them. */
+function container({ major, argument }: Head): Container {
+  const isMap = major === MAP;
+  const left = argument === undefined ? undefined : Number(argument) * (isMap ? 2 : 1);
+  return { keys: isMap ? new Set<string>() : undefined, left, atKey: isMap };
 }
 
 /** Keys are integers and text. Equal values are one key, however their lengths were written. */

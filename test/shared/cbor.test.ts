@@ -4,6 +4,7 @@ import * as cbor2 from 'cbor2';
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
 import { type CborLimits, type CborValue, decodeCbor, encodeCbor } from '../../shared/cbor.ts';
+import { scanCbor } from '../../shared/codec/cbor-scan.ts';
 import { codeOf } from '../../shared/errors.ts';
 
 const hex = (text: string) => new Uint8Array(Buffer.from(text.replaceAll(' ', ''), 'hex'));
@@ -126,6 +127,18 @@ describe('reading CBOR', () => {
     expect(code(hex('d2 d2 81 00'), { outerTag: 18 })).toBe('CBOR_REFUSED');
     expect(code(hex('d8 12 81 00'), { outerTag: 18 })).toBe('CBOR_NOT_MINIMAL');
     expect(code(hex('d2'), { outerTag: 18 })).toBe('CBOR_MALFORMED');
+  });
+
+  it('has its breaks checked by the scan alone, before cbor-x meets them', () => {
+    const limits = {
+      maxBytes: 9,
+      maxDepth: 9,
+      maxItems: 9,
+      outerTag: undefined,
+      nonMinimal: 'refuse',
+    } as const;
+    expect(() => scanCbor(hex('bf 00 ff'), limits)).toThrowError(/a break where nothing ends/);
+    expect(scanCbor(hex('bf 00 00 ff'), limits)).toBe(0);
   });
 
   it('is not led astray by text that cbor-x takes for a break', () => {
