@@ -22,13 +22,13 @@ import {
   socketPair,
 } from './vsock-socket.ts';
 
-/** The parent's context id as an enclave on Nitro sees it (aws/aws-nitro-enclaves-cli, not VMADDR_CID_HOST). */
-export const PARENT_CID = 3;
-
 const BACKLOG = 1024;
 const POLL_MAX_MS = 20;
 
-/** The link to the one peer with this context id: PARENT_CID from an enclave, the enclave's from its parent. */
+/**
+ * The link to the one peer with this context id: from an enclave on Nitro that is 3, its parent; from a parent
+ * it is the enclave's own.
+ */
 export function vsockLink({ peerCid }: { readonly peerCid: number }): Link {
   let tested: Promise<void> | undefined;
   const selfTested = (): Promise<void> => {

@@ -6,7 +6,7 @@ import { HOST_SERVICE_PORT } from '../../link/ports.ts';
 import { isForbiddenAddress } from '../../parent/egress/addresses.ts';
 import { type Destination, isDnsName, parseAuthority } from '../../parent/egress/allow-list.ts';
 import { dialAddresses, dialDestination } from '../../parent/egress/dial.ts';
-import { readAll, type Setup, setup, tcpServer } from './setup.ts';
+import { eventually, readAll, type Setup, setup, tcpServer } from './setup.ts';
 
 const KMS = 'kms.eu-central-1.amazonaws.com';
 
@@ -274,7 +274,7 @@ describe('the way out: tunnels', () => {
     });
     for (const tunnel of open) tunnel.end('1234');
     await Promise.all(open.map(readAll));
-    await expect.poll(() => at.parent.counters()[`egress.open.${KMS}:443`]).toBe(0);
+    await eventually(() => at.parent.counters()[`egress.open.${KMS}:443`]).toBe(0);
     expect(at.parent.counters()[`egress.bytes-up.${KMS}:443`]).toBe(8);
     expect(at.parent.counters()[`egress.bytes-down.${KMS}:443`]).toBe(8);
     (await at.host.connect(KMS, 443, 5_000)).destroy();
@@ -296,12 +296,12 @@ describe('the way out: tunnels', () => {
     await using server = await tcpServer((socket) => socket.resume().on('end', () => socket.end()));
     await using at = await setup(through(server.port));
     const tunnel = await at.host.connect(KMS, 443, 5_000);
-    await expect.poll(() => server.sockets.size).toBe(1);
+    await eventually(() => server.sockets.size).toBe(1);
     tunnel.destroy();
-    await expect.poll(() => server.sockets.size).toBe(0);
+    await eventually(() => server.sockets.size).toBe(0);
 
     const second = await at.host.connect(KMS, 443, 5_000);
-    await expect.poll(() => server.sockets.size).toBe(1);
+    await eventually(() => server.sockets.size).toBe(1);
     // A UNIX socket knows no reset: the enclave sees an end, which TLS inside tells from a proper one.
     const gone = new Promise((resolve) => second.once('end', resolve).once('error', resolve));
     second.resume();

@@ -9,7 +9,7 @@ import { credentialsFromFile } from '../../parent/credentials/file.ts';
 import { HOST_SERVICE_LIMITS, type HostServiceLimits, startHostService } from '../../parent/host-service.ts';
 import { Counters } from '../../parent/observe.ts';
 import { drip } from '../link/hostile-peer.ts';
-import { pattern, readAll, type Setup, setup } from './setup.ts';
+import { eventually, pattern, readAll, type Setup, setup } from './setup.ts';
 
 /** Sends these bytes on one connection and gives all that comes back until its end. */
 async function raw(at: Setup, request: string): Promise<string> {
@@ -160,7 +160,7 @@ describe('the host service: files of a model', () => {
       await new Promise((resolve) => cut.once('data', resolve));
       cut.destroy();
     }
-    await expect.poll(open).toBeLessThanOrEqual(before + 3);
+    await eventually(open).toBeLessThanOrEqual(before + 3);
   });
 
   const whole = pattern(3_000_000);

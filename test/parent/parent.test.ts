@@ -5,7 +5,7 @@ import { describe, expect, it } from 'vitest';
 import type { Link } from '../../link/link.ts';
 import { SERVICE_PORT } from '../../link/ports.ts';
 import { boundedLink } from '../link/hostile-peer.ts';
-import { CREDENTIALS, pattern, readAll, setup as setupOver, tcpServer } from './setup.ts';
+import { CREDENTIALS, eventually, pattern, readAll, setup as setupOver, tcpServer } from './setup.ts';
 
 describe.each([
   ['UNIX sockets', (link: Link) => link],
@@ -81,7 +81,7 @@ describe.each([
   it('passes on telemetry that is on the allow-list', async () => {
     await using at = await setup();
     at.host.sendTelemetry([{ event: 'boot', fields: { step: 'kms', durationMs: 12 } }]);
-    await expect.poll(() => at.events).toContainEqual({ event: 'enclave-boot', step: 'kms', durationMs: 12 });
+    await eventually(() => at.events).toContainEqual({ event: 'enclave-boot', step: 'kms', durationMs: 12 });
   });
 
   it('never changes the files that it serves', async () => {

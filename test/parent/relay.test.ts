@@ -6,7 +6,7 @@ import { describe, expect, it } from 'vitest';
 import { serveControl } from '../../enclave/serve/control.ts';
 import type { Listener } from '../../link/link.ts';
 import { CONTROL_PORT, SERVICE_PORT } from '../../link/ports.ts';
-import { pattern, readAll, type Setup, setup } from './setup.ts';
+import { eventually, pattern, readAll, type Setup, setup } from './setup.ts';
 
 function knock(at: Setup): Socket {
   const caller = connect({ port: at.parent.address.port, host: '127.0.0.1', allowHalfOpen: true });
@@ -126,7 +126,7 @@ describe('the relay', () => {
     // More than the enclave reads: closing a UNIX socket with unread bytes is what breaks the other end.
     caller.write(Buffer.alloc(4_000_000));
     expect(await end).toBe('reset');
-    await expect.poll(() => at.parent.counters()['ingress.broken']).toBe(1);
+    await eventually(() => at.parent.counters()['ingress.broken']).toBe(1);
   });
 
   it('ends the enclave’s connection when the caller is killed in the middle', async () => {
@@ -140,7 +140,7 @@ describe('the relay', () => {
     const end = ending(connection);
     caller.resetAndDestroy();
     await end;
-    await expect.poll(() => at.parent.counters()['ingress.broken']).toBe(1);
+    await eventually(() => at.parent.counters()['ingress.broken']).toBe(1);
   });
 
   it('resets callers, and says why, while the enclave is not running', async () => {
@@ -169,7 +169,7 @@ describe('the relay', () => {
     expect(at.events).toContainEqual({ event: 'ingress-refused', reason: 'too-many-connections' });
     first.end();
     await readAll(first);
-    await expect.poll(() => at.parent.counters()['ingress.finished']).toBe(1);
+    await eventually(() => at.parent.counters()['ingress.finished']).toBe(1);
     const third = await call(at);
     third.end('welcome');
     expect((await readAll(third)).toString()).toBe('welcome');
@@ -184,7 +184,7 @@ describe('the relay', () => {
     await serve(at, (connection) => connection.resume());
     const caller = await call(at);
     expect(await ending(caller)).toBe('reset');
-    await expect.poll(() => at.parent.counters()['ingress.idle']).toBe(1);
+    await eventually(() => at.parent.counters()['ingress.idle']).toBe(1);
   });
 
   it('survives callers that leave while the enclave is being dialled', async () => {
@@ -217,7 +217,7 @@ describe('draining a parent', () => {
     caller.write('a');
     await once(caller, 'data');
     const drained = at.parent.drain(20_000);
-    await expect.poll(() => asked).toEqual(['POST /drain HTTP/1.1']);
+    await eventually(() => asked).toEqual(['POST /drain HTTP/1.1']);
     const late = connect({ port: at.parent.address.port, host: '127.0.0.1' });
     await expect(once(late, 'connect')).rejects.toMatchObject({ code: 'ECONNREFUSED' });
     caller.end('b');

@@ -9,7 +9,7 @@ import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { hostService } from '../../enclave/host/host-service.ts';
 import { SERVICE_PORT } from '../../link/ports.ts';
 import { unixLink } from '../../link/unix.ts';
-import { readAll, tcpServer } from './setup.ts';
+import { eventually, readAll, tcpServer } from './setup.ts';
 
 const repository = join(import.meta.dirname, '..', '..');
 const node = join(repository, 'node_modules', '.bin', 'node');
@@ -89,7 +89,7 @@ describe('strongroom run', () => {
     caller.write('one, ');
     await once(caller, 'data');
     run.child.kill('SIGTERM');
-    await expect.poll(() => connectFails(Number(port))).toBe(true);
+    await eventually(() => connectFails(Number(port))).toBe(true);
     caller.end('two');
     expect((await readAll(caller)).toString()).toBe('two');
     expect(await run.next('stopped')).toMatchObject({ graceful: true });

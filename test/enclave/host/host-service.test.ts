@@ -5,7 +5,7 @@ import { type HostService, hostService } from '../../../enclave/host/host-servic
 import { telemetryQueue } from '../../../enclave/host/telemetry.ts';
 import type { HttpClient } from '../../../link/http-client.ts';
 import { hostilePeer } from '../../link/hostile-peer.ts';
-import { CREDENTIALS } from '../../parent/setup.ts';
+import { CREDENTIALS, eventually } from '../../parent/setup.ts';
 
 type Answer = string | ((request: string, index: number) => string);
 
@@ -211,12 +211,10 @@ describe('telemetry', () => {
     const queue = telemetryQueue(fakeHttp(async (body) => void sent.push(body)));
     queue.send([line]);
     queue.send([{ event: 'boot', fields: { step: 'engine', durationMs: 3 } }, line]);
-    await expect
-      .poll(() => sent)
-      .toEqual([
-        JSON.stringify({ lines: [line] }),
-        JSON.stringify({ lines: [{ event: 'boot', fields: { step: 'engine', durationMs: 3 } }, line] }),
-      ]);
+    await eventually(() => sent).toEqual([
+      JSON.stringify({ lines: [line] }),
+      JSON.stringify({ lines: [{ event: 'boot', fields: { step: 'engine', durationMs: 3 } }, line] }),
+    ]);
     expect(queue.dropped).toBe(0);
   });
 
@@ -237,7 +235,7 @@ describe('telemetry', () => {
   it('is dropped and counted when the parent refuses, and never throws', async () => {
     const queue = telemetryQueue(fakeHttp(() => Promise.reject(new Error('no'))));
     queue.send([line, line]);
-    await expect.poll(() => queue.dropped).toBe(2);
+    await eventually(() => queue.dropped).toBe(2);
   });
 
   it('never leaves with a field that is not on the allow-list', async () => {
