@@ -1,0 +1,87 @@
+import { mkdtempSync, rmSync } from 'node:fs';
+import { request as httpRequest } from 'node:http';
+import { connect } from 'node:net';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { afterEach, beforeEach, describe, expect, it } from 'vitest';
+import { serveControl } from '../../../enclave/serve/control.ts';
+import type { Listener } from '../../../link/link.ts';
+import { listenOn } from '../../support/serving.ts';
+
+let folder: string;
+let path: string;
+let listener: Listener;
+let drains: number;
+let ready: boolean;
+beforeEach(async () => {
+  folder = mkdtempSync(join(tmpdir(), 'strongroom-control-'));
+  path = join(folder, 'control.sock');
+  drains = 0;
+  ready = true;
+  const handler = serveControl({
+    get ready() {
+      return ready;
+    },
+    drain: async () => {
+      drains += 1;
+    },
+  });
+  listener = await listenOn(path, handler);
+});
+afterEach(async () => {
+  await listener.close();
+  rmSync(folder, { recursive: true, force: true });
+});
+
+function ask(method: string, url: string): Promise<{ status: number | undefined; body: unknown }> {
+  return new Promise((resolve, reject) => {
+    const request = httpRequest({ socketPath: path, method, path: url }, (response) => {
+      let text = '';
+      response.on('data', (chunk: Buffer) => {
+        text += chunk.toString();
+      });
+      response.on('end', () => resolve({ status: response.statusCode, body: JSON.parse(text) }));
+    });
+    request.once('error', reject);
+    request.end();
+  });
+}
+
+describe('the control port', () => {
+  it('says that the enclave lives, and whether it is ready', async () => {
+    expect(await ask('GET', '/live')).toEqual({ status: 200, body: { live: true, ready: true } });
+    ready = false;
+    expect(await ask('GET', '/live')).toEqual({ status: 200, body: { live: true, ready: false } });
+  });
+
+  it('drains when asked to', async () => {
+    expect(await ask('POST', '/drain')).toEqual({ status: 202, body: { draining: true } });
+    expect(drains).toBe(1);
+  });
+
+  it.each([
+    ['GET', '/drain'],
+    ['POST', '/live'],
+    ['GET', '/'],
+    ['GET', '/live?x'],
+  ])('knows nothing else: %s %s', async (method, url) => {
+    expect((await ask(method, url)).status).toBe(404);
+    expect(drains).toBe(0);
+  });
+
+  it('holds a bounded number of connections', async () => {
+    const sockets = Array.from({ length: 17 }, () => connect(path));
+    await Promise.all(sockets.map((socket) => new Promise((resolve) => socket.once('connect', resolve))));
+    await new Promise((resolve) => (sockets[16] as (typeof sockets)[0]).once('close', resolve).resume());
+    for (const socket of sockets) socket.destroy();
+    await new Promise((resolve) => setTimeout(resolve, 20));
+    expect((await ask('GET', '/live')).status).toBe(200);
+  });
+
+  it('survives what is not HTTP', async () => {
+    const socket = connect(path);
+    socket.write('\x16\x03\x01\x00\x00\r\n\r\n');
+    await new Promise((resolve) => socket.once('close', resolve).resume());
+    expect((await ask('GET', '/live')).status).toBe(200);
+  });
+});
