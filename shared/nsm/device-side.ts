@@ -1,15 +1,15 @@
 /** The security module's side of request.ts and response.ts. Only the simulator needs it; it is not in the image. */
 import { type CborValue, encodeCbor } from '../cbor.ts';
-import { NsmError } from './errors.ts';
+import { NsmMessageError } from './errors.ts';
 import { NsmFields, readNsmMessage } from './fields.ts';
 import { NSM_REQUEST_MAX_BYTES, type NsmRequest } from './request.ts';
 import type { NsmResponse } from './response.ts';
 
-/** Throws NsmError NSM_REQUEST_MALFORMED. Byte strings are views of the input. */
+/** Throws NsmMessageError NSM_REQUEST_MALFORMED. Byte strings are views of the input. */
 export function decodeNsmRequest(bytes: Uint8Array): NsmRequest {
   const fields = readNsmMessage(bytes, 'NSM_REQUEST_MALFORMED', { maxBytes: NSM_REQUEST_MAX_BYTES });
   if (!(fields instanceof NsmFields)) {
-    throw new NsmError('NSM_REQUEST_MALFORMED', `unknown request ${fields.kind}: ${fields.text}`);
+    throw new NsmMessageError('NSM_REQUEST_MALFORMED', `unknown request ${fields.kind}: ${fields.text}`);
   }
   const { kind } = fields;
   switch (kind) {
@@ -36,7 +36,7 @@ export function decodeNsmRequest(bytes: Uint8Array): NsmRequest {
         publicKey: fields.bytesOrNull('public_key'),
       };
     default:
-      throw new NsmError('NSM_REQUEST_MALFORMED', `unknown request ${kind}`);
+      throw new NsmMessageError('NSM_REQUEST_MALFORMED', `unknown request ${kind}`);
   }
 }
 

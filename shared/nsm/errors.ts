@@ -1,6 +1,6 @@
 import { type ErrorTable, StrongroomError } from '../errors.ts';
 
-export const nsmErrors = {
+export const nsmMessageErrors = {
   NSM_REQUEST_INVALID: {
     exit: 2,
     means: 'A request to the Nitro Security Module would not fit what the module accepts.',
@@ -18,8 +18,8 @@ export const nsmErrors = {
   },
 } as const satisfies ErrorTable;
 
-export class NsmError extends StrongroomError<keyof typeof nsmErrors> {
-  constructor(code: keyof typeof nsmErrors, message: string, cause?: unknown) {
-    super(nsmErrors, code, message, cause);
+export class NsmMessageError extends StrongroomError<keyof typeof nsmMessageErrors> {
+  constructor(code: keyof typeof nsmMessageErrors, message: string, cause?: unknown) {
+    super(nsmMessageErrors, code, message, cause);
   }
 }

@@ -1,8 +1,8 @@
 /** Reads one message of the security module: its name, and its fields by name in any order. */
 import { type CborLimits, type CborValue, decodeCbor } from '../cbor.ts';
-import { NsmError, type nsmErrors } from './errors.ts';
+import { NsmMessageError, type nsmMessageErrors } from './errors.ts';
 
-type Code = keyof typeof nsmErrors;
+type Code = keyof typeof nsmMessageErrors;
 
 export class NsmFields {
   readonly kind: string;
@@ -61,7 +61,7 @@ export class NsmFields {
   }
 
   #fail(what: string): never {
-    throw new NsmError(this.#code, `${this.kind}: ${what}`);
+    throw new NsmMessageError(this.#code, `${this.kind}: ${what}`);
   }
 }
 
@@ -79,7 +79,7 @@ export function readNsmMessage(
   try {
     value = decodeCbor(bytes, limits);
   } catch (cause) {
-    throw new NsmError(code, `unreadable: ${(cause as Error).message}`, cause);
+    throw new NsmMessageError(code, `unreadable: ${(cause as Error).message}`, cause);
   }
   if (typeof value === 'string') return new NsmFields(value, new Map(), code);
   if (value instanceof Map && value.size === 1) {
@@ -87,5 +87,5 @@ export function readNsmMessage(
     if (typeof kind === 'string' && fields instanceof Map) return new NsmFields(kind, fields, code);
     if (typeof kind === 'string' && typeof fields === 'string') return { kind, text: fields };
   }
-  throw new NsmError(code, 'expected a name, or one name with its fields');
+  throw new NsmMessageError(code, 'expected a name, or one name with its fields');
 }

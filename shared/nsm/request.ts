@@ -4,7 +4,7 @@
  * enum form). docs/attestation.md, section 7 lists them.
  */
 import { type CborValue, encodeCbor } from '../cbor.ts';
-import { NsmError } from './errors.ts';
+import { NsmMessageError } from './errors.ts';
 
 export type NsmRequest =
   | { readonly kind: 'DescribeNSM' }
@@ -31,11 +31,11 @@ export const USER_DATA_MAX_BYTES = 512;
 export const NONCE_MAX_BYTES = 512;
 export const PUBLIC_KEY_MAX_BYTES = 1024;
 
-/** Throws NsmError NSM_REQUEST_INVALID for a field that AWS's text does not allow. */
+/** Throws NsmMessageError NSM_REQUEST_INVALID for a field that AWS's text does not allow. */
 export function encodeNsmRequest(request: NsmRequest): Uint8Array {
   const bytes = encodeCbor(toCbor(request));
   if (bytes.length > NSM_REQUEST_MAX_BYTES) {
-    throw new NsmError(
+    throw new NsmMessageError(
       'NSM_REQUEST_INVALID',
       `expected a request of at most ${NSM_REQUEST_MAX_BYTES} bytes, found ${bytes.length}`,
     );
@@ -73,14 +73,14 @@ function named(kind: string, fields: [string, CborValue][]): CborValue {
 
 function u16(value: number, field: string): number {
   if (!Number.isInteger(value) || value < 0 || value > 0xffff) {
-    throw new NsmError('NSM_REQUEST_INVALID', `expected ${field} from 0 to 65535, found ${value}`);
+    throw new NsmMessageError('NSM_REQUEST_INVALID', `expected ${field} from 0 to 65535, found ${value}`);
   }
   return value;
 }
 
 function atMost(value: Uint8Array | null, maxBytes: number, field: string): Uint8Array | null {
   if (value !== null && value.length > maxBytes) {
-    throw new NsmError(
+    throw new NsmMessageError(
       'NSM_REQUEST_INVALID',
       `expected ${field} of at most ${maxBytes} bytes, found ${value.length}`,
     );

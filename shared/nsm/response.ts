@@ -1,6 +1,6 @@
 /** Responses of the Nitro Security Module, in the form that request.ts describes. Only error names travel. */
 import { PCR_BYTES } from '../pcr.ts';
-import { NsmError } from './errors.ts';
+import { NsmMessageError } from './errors.ts';
 import { NsmFields, readNsmMessage } from './fields.ts';
 import { NSM_RESPONSE_MAX_BYTES } from './request.ts';
 
@@ -39,7 +39,7 @@ export type NsmResponse =
   | { readonly kind: 'Attestation'; readonly document: Uint8Array }
   | { readonly kind: 'Error'; readonly error: NsmErrorName };
 
-/** Throws NsmError NSM_RESPONSE_MALFORMED. Byte strings are views of the input. */
+/** Throws NsmMessageError NSM_RESPONSE_MALFORMED. Byte strings are views of the input. */
 export function decodeNsmResponse(bytes: Uint8Array): NsmResponse {
   const message = readNsmMessage(bytes, 'NSM_RESPONSE_MALFORMED', {
     maxBytes: NSM_RESPONSE_MAX_BYTES,
@@ -49,7 +49,7 @@ export function decodeNsmResponse(bytes: Uint8Array): NsmResponse {
   if (message instanceof NsmFields) return fromFields(message);
   const error = NSM_ERROR_NAMES.find((name) => name === message.text);
   if (message.kind !== 'Error' || error === undefined) {
-    throw new NsmError('NSM_RESPONSE_MALFORMED', `unknown answer ${message.kind}: ${message.text}`);
+    throw new NsmMessageError('NSM_RESPONSE_MALFORMED', `unknown answer ${message.kind}: ${message.text}`);
   }
   return { kind: 'Error', error };
 }
@@ -86,7 +86,7 @@ function fromFields(fields: NsmFields): NsmResponse {
       fields.expectOnly(['document']);
       return { kind, document: notEmpty(fields.bytes('document'), 'document') };
     default:
-      throw new NsmError('NSM_RESPONSE_MALFORMED', `unknown answer ${kind}`);
+      throw new NsmMessageError('NSM_RESPONSE_MALFORMED', `unknown answer ${kind}`);
   }
 }
 
@@ -102,6 +102,6 @@ const DESCRIPTION_FIELDS = [
 
 /** No randomness must never look like randomness. */
 function notEmpty(value: Uint8Array, field: string): Uint8Array {
-  if (value.length === 0) throw new NsmError('NSM_RESPONSE_MALFORMED', `${field} is empty`);
+  if (value.length === 0) throw new NsmMessageError('NSM_RESPONSE_MALFORMED', `${field} is empty`);
   return value;
 }
