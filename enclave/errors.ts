@@ -38,3 +38,32 @@ export class BootError extends StrongroomError<keyof typeof bootErrors> {
     super(bootErrors, code, message, cause);
   }
 }
+
+export const startErrors = {
+  START_FLAGS: {
+    exit: 1,
+    means: 'Node was started with other flags than the ones that belong to this process.',
+    action: 'Start it with exactly the flags that enclave/start-guard.ts exports.',
+  },
+  START_ENVIRONMENT: {
+    exit: 1,
+    means: 'The environment holds something that does not belong to this process.',
+    action: 'Start it with exactly the environment that enclave/start-guard.ts exports.',
+  },
+  START_INSPECTOR: {
+    exit: 1,
+    means: 'A debugger can reach this process.',
+    action: 'Start it without an inspector.',
+  },
+  START_ARGUMENTS: {
+    exit: 1,
+    means: 'The process was given arguments that it does not take.',
+    action: 'Start it without arguments: its configuration is measured, not passed.',
+  },
+} as const satisfies ErrorTable;
+
+export class StartError extends StrongroomError<keyof typeof startErrors> {
+  constructor(code: keyof typeof startErrors, message: string, cause?: unknown) {
+    super(startErrors, code, message, cause);
+  }
+}

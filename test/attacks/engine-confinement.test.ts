@@ -4,12 +4,13 @@
  * without the confinement, where the very same attempts succeed.
  */
 import { spawn } from 'node:child_process';
-import { existsSync, readFileSync, statSync } from 'node:fs';
-import { dirname, join } from 'node:path';
+import { existsSync, readFileSync } from 'node:fs';
+import { join } from 'node:path';
 import { describe, expect, it } from 'vitest';
+import { reachableProject } from '../support/reachable.ts';
 import { ATTEMPTS, type Outcome } from './hostile-engine/attempts.ts';
 
-const STAND_IN = join(import.meta.dirname, 'hostile-engine', 'stand-in.ts');
+const STAND_IN = join(reachableProject(), 'test', 'attacks', 'hostile-engine', 'stand-in.ts');
 const isRoot = process.getuid?.() === 0;
 const ENGINE_UID = 61_234;
 const USER_UID = 61_235;
@@ -37,15 +38,6 @@ async function attack(mode: 'confined' | 'unconfined', options: { user?: number;
   expect(code).toBe(0);
   const outcomes = JSON.parse(Buffer.concat(chunks).toString()) as Outcome[];
   return new Map(outcomes.map(({ name, failure }) => [name, failure]));
-}
-
-/** Readable itself, below folders that everybody may pass. */
-function otherUsersMayRead(path: string): boolean {
-  if ((statSync(path).mode & 0o004) === 0) return false;
-  for (let folder = dirname(path); ; folder = dirname(folder)) {
-    if ((statSync(folder).mode & 0o001) === 0) return false;
-    if (folder === dirname(folder)) return true;
-  }
 }
 
 function expectEveryRefusal(confined: ReadonlyMap<string, string | undefined>, asRoot: boolean): void {
@@ -87,32 +79,24 @@ function otherProcessesAreClosed(): boolean {
   return existsSync(setting) && readFileSync(setting, 'latin1').trim() !== '0';
 }
 
-const readable = otherUsersMayRead(process.execPath) && otherUsersMayRead(STAND_IN);
+describe.skipIf(!isRoot)('as root, the engine under a user of its own', () => {
+  it('refuses a hostile engine everything', async () => {
+    expectEveryRefusal(await attack('confined', { engine: ENGINE_UID }), true);
+  });
 
-describe.skipIf(!isRoot || !readable)(
-  `as root, the engine under a user of its own${readable ? '' : ' (needs a checkout that other users may read)'}`,
-  () => {
-    it('refuses a hostile engine everything', async () => {
-      expectEveryRefusal(await attack('confined', { engine: ENGINE_UID }), true);
-    });
+  it('would not be refused without the confinement', async () => {
+    expectEverySuccess(await attack('unconfined', {}), true);
+  });
+});
 
-    it('would not be refused without the confinement', async () => {
-      expectEverySuccess(await attack('unconfined', {}), true);
-    });
-  },
-);
+describe('without root, engine and enclave under one user', () => {
+  const user = isRoot ? { user: USER_UID } : {};
 
-describe.skipIf(isRoot && !readable)(
-  `without root, engine and enclave under one user${readable ? '' : ' (needs a checkout that other users may read)'}`,
-  () => {
-    const user = isRoot ? { user: USER_UID } : {};
+  it('refuses a hostile engine everything', async () => {
+    expectEveryRefusal(await attack('confined', user), false);
+  });
 
-    it('refuses a hostile engine everything', async () => {
-      expectEveryRefusal(await attack('confined', user), false);
-    });
-
-    it('would not be refused without the confinement', async () => {
-      expectEverySuccess(await attack('unconfined', user), false);
-    });
-  },
-);
+  it('would not be refused without the confinement', async () => {
+    expectEverySuccess(await attack('unconfined', user), false);
+  });
+});

@@ -7,9 +7,10 @@ import { mkdtempSync, readFileSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { reachableProject } from '../support/reachable.ts';
 
 const hasStrace = spawnSync('strace', ['-f', '-o', '/dev/null', 'true']).status === 0;
-const folder = join(import.meta.dirname, 'engine-telemetry');
+const folder = join(reachableProject(), 'test', 'attacks', 'engine-telemetry');
 /** The runtime's first look-up comes about ten seconds after its first session. */
 const WATCH_MS = 12_000;
 /** Its first files come at once. Long enough to see them, and too short for the control to call anybody. */

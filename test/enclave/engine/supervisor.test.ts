@@ -10,6 +10,10 @@ import {
   identityModel,
   modelDescriptor,
 } from '../../support/onnx-models.ts';
+import { reachableProject } from '../../support/reachable.ts';
+
+const project = reachableProject();
+const ONNX_ENGINE = join(project, 'enclave', 'engine', 'main.ts');
 
 const engines: Engine[] = [];
 const descriptors: number[] = [];
@@ -21,7 +25,7 @@ afterEach(async () => {
 async function start(model: Uint8Array, options: Partial<EngineOptions> = {}): Promise<Engine> {
   const modelFd = modelDescriptor(model);
   descriptors.push(modelFd);
-  const engine = await startEngine({ modelFd, threads: 1, ...ENGINE_UID, ...options });
+  const engine = await startEngine({ modelFd, threads: 1, entry: ONNX_ENGINE, ...ENGINE_UID, ...options });
   engines.push(engine);
   return engine;
 }
@@ -131,7 +135,8 @@ describe('the ONNX engine', () => {
   });
 });
 
-const misbehaving = (name: string): string => join(import.meta.dirname, 'misbehaving', `${name}.ts`);
+const misbehaving = (name: string): string =>
+  join(project, 'test', 'enclave', 'engine', 'misbehaving', `${name}.ts`);
 const behave = (behaviour: string): { inputs: Tensor[] } => ({
   inputs: [
     {
