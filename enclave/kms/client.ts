@@ -45,7 +45,11 @@ export function createKmsClient(key: KmsKey, connection: KmsConnection): KMSClie
     useDualstackEndpoint: false,
     useFipsEndpoint: false,
     userAgentAppId: 'strongroom',
+    // The SDK's own would describe the environment to KMS.
+    defaultUserAgentProvider: async () => [['strongroom']],
     authSchemePreference: ['aws.auth#sigv4'],
+    // The clock is checked against the NSM's; and left open, this setting is looked for in the shared files.
+    disableClockSkewCorrection: true,
     profile: 'none',
     logger: { trace() {}, debug() {}, info() {}, warn() {}, error() {} },
   });
