@@ -86,7 +86,7 @@ describe('TLS', () => {
     const { socket } = await connect(await serve());
     expect(socket.getProtocol()).toBe('TLSv1.3');
     expect(socket.getCipher().name).toBe('TLS_AES_256_GCM_SHA384');
-    expect(socket.alpnProtocol).toBe(false);
+    expect(socket.getEphemeralKeyInfo()).toMatchObject({ name: 'X25519MLKEM768' });
   });
 
   it.each([
