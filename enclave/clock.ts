@@ -42,7 +42,8 @@ export class EnclaveClock {
     this.#nsmTimeMs = parseAttestationDocument(document).untrusted.timestampMs;
     this.#takenAtMs = performance.now();
     const skewMs = this.#systemNow().getTime() - this.#nsmTimeMs;
-    if (Math.abs(skewMs) > MAX_SKEW_MS) {
+    // Not "more than": an invalid date is no distance at all, and must not pass for a small one.
+    if (!(Math.abs(skewMs) <= MAX_SKEW_MS)) {
       throw new BootError(
         'BOOT_CLOCK_SKEWED',
         `Expected the system clock within ${MAX_SKEW_MS / 1000} s of the NSM's, found it ${Math.round(skewMs / 1000)} s away.`,

@@ -153,7 +153,7 @@ const CONTAINER = ['AWS_CONTAINER_CREDENTIALS_FULL_URI', 'AWS_CONTAINER_CREDENTI
 
 async function run(environment: Record<string, string>, change: Partial<Task> = {}): Promise<Outcome> {
   const child = spawn(process.execPath, [PROGRAM], {
-    env: { HOME: folder, PATH: process.env['PATH'] ?? '', ...environment },
+    env: { HOME: folder, PATH: process.env.PATH ?? '', ...environment },
     stdio: ['pipe', 'pipe', 'pipe'],
   });
   const task: Task = {
@@ -210,7 +210,7 @@ describe('releasing a data key in an environment of the host’s making', () => 
         userIdentity: { sessionContext: { sessionIssuer: { arn: expect.stringContaining('EnclaveHost') } } },
         tlsDetails: { clientProvidedHostHeader: 'kms.eu-central-1.amazonaws.com' },
       });
-      expect(String(records[0]?.['userAgent'])).toMatch(/^strongroom\b/);
+      expect(String(records[0]?.userAgent)).toMatch(/^strongroom\b/);
       expect(JSON.stringify(records[0]).includes('hostile')).toBe(false);
     },
   );
