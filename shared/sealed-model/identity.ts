@@ -12,15 +12,16 @@ export interface ModelIdentity {
   readonly format: string;
 }
 
-const NAME = /^[A-Za-z0-9](?:[A-Za-z0-9._-]{0,126}[A-Za-z0-9])?$/;
+/** The same names that deployments, the link and evidence accept. */
+const NAME = /^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$/;
 const FORMAT = /^[a-z0-9][a-z0-9._+-]{0,31}$/;
 /** Any text of one line: no control characters, no line or paragraph separators. */
 const LABEL = /^[^\p{Cc}\u2028\u2029]{1,128}$/u;
 
 /** Resolves to what is wrong with an identity, or undefined. */
 export function faultOfIdentity({ name, version, versionLabel, format }: ModelIdentity): string | undefined {
-  if (!NAME.test(name) || name.includes('..')) {
-    return `the model name ${JSON.stringify(name)} must be 1 to 128 letters, digits, ".", "_" or "-", with a letter or digit at both ends and no ".."`;
+  if (!NAME.test(name)) {
+    return `the model name ${JSON.stringify(name)} must be 1 to 64 letters, digits, ".", "_" or "-", beginning with a letter or digit`;
   }
   if (!Number.isSafeInteger(version) || version < 1) {
     return `the model version ${version} must be a positive integer`;

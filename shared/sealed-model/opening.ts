@@ -62,8 +62,7 @@ function prepareTarget(head: Head, target: OpenTarget): void {
   }
   for (const [index, fd] of target.fds.entries()) {
     if (!fstatSync(fd).isFile()) throw unusable(`descriptor ${index} is not a regular file`);
-    ftruncateSync(fd, 0);
-    ftruncateSync(fd, head.files[index]?.sizeBytes);
+    ftruncateSync(fd, head.files[index]?.sizeBytes); // what a file held before is overwritten whole, or wiped
   }
 }
 

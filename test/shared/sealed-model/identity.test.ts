@@ -7,7 +7,7 @@ import { IRIS } from './seals.ts';
 
 describe('names, versions and paths', () => {
   it('of ordinary models are allowed', () => {
-    for (const name of ['a', 'iris', 'Llama-3.1_8B', 'a.b', 'x'.repeat(128)]) {
+    for (const name of ['a', 'iris', 'Llama-3.1_8B', 'a.b', 'x'.repeat(64)]) {
       expect(faultOfIdentity({ ...IRIS, name }), name).toBeUndefined();
     }
     expect(faultOfIdentity({ ...IRIS, versionLabel: 'März 2026 – geprüft' })).toBeUndefined();
@@ -15,7 +15,7 @@ describe('names, versions and paths', () => {
   });
 
   it('that could be mistaken for something else are refused', () => {
-    for (const name of ['', '.', '..', 'a..b', '-a', 'a-', 'a/b', 'a b', 'ä', 'x'.repeat(129), 'a\n']) {
+    for (const name of ['', '.', '..', '-a', '.a', 'a/b', 'a b', 'ä', 'x'.repeat(65), 'a\n']) {
       expect(faultOfIdentity({ ...IRIS, name }), JSON.stringify(name)).toBeDefined();
     }
     for (const version of [0, -1, 1.5, Number.NaN, 2 ** 53]) {
