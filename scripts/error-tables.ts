@@ -33,7 +33,10 @@ export async function collectErrorTables(): Promise<readonly ErrorArea[]> {
 function isErrorTable(value: unknown): value is ErrorTable {
   if (typeof value !== 'object' || value === null) return false;
   const entries = Object.values(value) as Partial<ErrorEntry>[];
-  return entries.length > 0 && entries.every((entry) => typeof entry?.means === 'string' && entry.exit !== undefined);
+  return (
+    entries.length > 0 &&
+    entries.every((entry) => typeof entry?.means === 'string' && entry.exit !== undefined)
+  );
 }
 
 /** The whole page. */
@@ -55,8 +58,16 @@ export function errorsPage(areas: readonly ErrorArea[]): string {
     'Inside, errors are precise. Across a trust boundary they are coarse: a client of the enclave and the parent learn a class, never which check failed.',
   ];
   for (const { file, table } of areas) {
-    lines.push('', `## \`${file.replace(/\/errors\.ts$/, '')}\``, '', '| Code | Exit | Means | Do |', '|---|---|---|---|');
-    for (const [code, { exit, means, action }] of Object.entries(table).toSorted(([a], [b]) => (a < b ? -1 : 1))) {
+    lines.push(
+      '',
+      `## \`${file.replace(/\/errors\.ts$/, '')}\``,
+      '',
+      '| Code | Exit | Means | Do |',
+      '|---|---|---|---|',
+    );
+    for (const [code, { exit, means, action }] of Object.entries(table).toSorted(([a], [b]) =>
+      a < b ? -1 : 1,
+    )) {
       lines.push(`| \`${code}\` | ${exit} | ${means} | ${action} |`);
     }
   }
@@ -67,7 +78,9 @@ if (import.meta.main) {
   const page = errorsPage(await collectErrorTables());
   if (process.argv.includes('--write')) writeFileSync(ERRORS_PAGE, page);
   else if (readFileSync(ERRORS_PAGE, 'utf8') !== page) {
-    process.stderr.write('docs/errors.md differs from the error tables; run node scripts/error-tables.ts --write\n');
+    process.stderr.write(
+      'docs/errors.md differs from the error tables; run node scripts/error-tables.ts --write\n',
+    );
     process.exitCode = 1;
   }
 }

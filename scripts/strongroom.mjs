@@ -19,7 +19,9 @@ function pinnedNode() {
 
 const node = pinnedNode();
 if (node === undefined) {
-  process.stderr.write('strongroom: needs Node 24. Run "npm ci" in the project; it brings the pinned Node.\n');
+  process.stderr.write(
+    'strongroom: needs Node 24. Run "npm ci" in the project; it brings the pinned Node.\n',
+  );
   process.exit(2);
 }
 const child = spawn(node, [main, ...process.argv.slice(2)], { stdio: 'inherit' });

@@ -26,7 +26,12 @@ export interface Deployment {
 
 /** Which sealed model may be loaded under a name: whatever this signer signed, or one content id. */
 export type ModelPin =
-  | { readonly kind: 'signer'; readonly name: string; readonly minimumVersion: number; readonly signer: KeyObject }
+  | {
+      readonly kind: 'signer';
+      readonly name: string;
+      readonly minimumVersion: number;
+      readonly signer: KeyObject;
+    }
   | { readonly kind: 'content'; readonly name: string; readonly contentId: string };
 
 export interface ApiLimits {
@@ -74,14 +79,23 @@ function readJson(bytes: Uint8Array): JsonValue {
     return parseStrictJson(bytes, { maxBytes: DEPLOYMENT_MAX_BYTES, maxDepth: 8 }).value;
   } catch (cause) {
     const found = cause instanceof Error ? cause.message : String(cause);
-    throw new DeploymentError('DEPLOYMENT_MALFORMED', `The deployment document is not strict JSON: ${found}`, cause);
+    throw new DeploymentError(
+      'DEPLOYMENT_MALFORMED',
+      `The deployment document is not strict JSON: ${found}`,
+      cause,
+    );
   }
 }
 
 function parseModels(value: JsonValue | undefined): readonly ModelPin[] {
-  const pins = list(value, 'models', MODELS_MAX).map((entry, index) => parseModelPin(entry, `models[${index}]`));
+  const pins = list(value, 'models', MODELS_MAX).map((entry, index) =>
+    parseModelPin(entry, `models[${index}]`),
+  );
   if (new Set(pins.map((pin) => pin.name)).size !== pins.length) {
-    throw new DeploymentError('DEPLOYMENT_MALFORMED', 'models names the same model twice; each name must be unique.');
+    throw new DeploymentError(
+      'DEPLOYMENT_MALFORMED',
+      'models names the same model twice; each name must be unique.',
+    );
   }
   return pins;
 }
@@ -89,13 +103,15 @@ function parseModels(value: JsonValue | undefined): readonly ModelPin[] {
 function parseModelPin(value: JsonValue, at: string): ModelPin {
   const pin = members(value, at, { required: ['name'], optional: ['minimumVersion', 'signer', 'contentId'] });
   const name = text(pin['name'], `${at}.name`);
-  if (!MODEL_NAME.test(name)) throw malformed(`${at}.name`, 'letters, digits, ".", "_" and "-", 1 to 64 of them', name);
+  if (!MODEL_NAME.test(name))
+    throw malformed(`${at}.name`, 'letters, digits, ".", "_" and "-", 1 to 64 of them', name);
   if (pin['contentId'] !== undefined) {
     if (pin['signer'] !== undefined || pin['minimumVersion'] !== undefined) {
       throw malformed(at, 'either contentId alone, or signer with minimumVersion', 'both');
     }
     const contentId = text(pin['contentId'], `${at}.contentId`);
-    if (!/^[0-9a-f]{64}$/.test(contentId)) throw malformed(`${at}.contentId`, '64 lower-case hex digits', contentId);
+    if (!/^[0-9a-f]{64}$/.test(contentId))
+      throw malformed(`${at}.contentId`, '64 lower-case hex digits', contentId);
     return { kind: 'content', name, contentId };
   }
   return {
@@ -131,7 +147,10 @@ function parseClients(value: JsonValue | undefined): 'anyone' {
 
 function parseLimits(value: JsonValue | undefined): ApiLimits {
   if (value === undefined) return DEFAULT_LIMITS;
-  const limits = members(value, 'limits', { required: [], optional: ['requestBytes', 'queueLength', 'connections'] });
+  const limits = members(value, 'limits', {
+    required: [],
+    optional: ['requestBytes', 'queueLength', 'connections'],
+  });
   const pick = (name: keyof ApiLimits, most: number): number =>
     limits[name] === undefined ? DEFAULT_LIMITS[name] : integer(limits[name], `limits.${name}`, 1, most);
   return {
@@ -146,7 +165,8 @@ function parseTelemetry(value: JsonValue | undefined): readonly TelemetryEvent[]
   if (!Array.isArray(value)) throw malformed('telemetry', 'a list', value);
   return value.map((entry, index) => {
     const event = TELEMETRY_EVENTS.find((known) => known === entry);
-    if (event === undefined) throw malformed(`telemetry[${index}]`, `one of ${TELEMETRY_EVENTS.join(', ')}`, entry);
+    if (event === undefined)
+      throw malformed(`telemetry[${index}]`, `one of ${TELEMETRY_EVENTS.join(', ')}`, entry);
     return event;
   });
 }
@@ -156,7 +176,8 @@ function members(
   at: string,
   shape: { required: readonly string[]; optional: readonly string[] },
 ): { readonly [name: string]: JsonValue } {
-  if (typeof value !== 'object' || value === null || Array.isArray(value)) throw malformed(at, 'an object', value);
+  if (typeof value !== 'object' || value === null || Array.isArray(value))
+    throw malformed(at, 'an object', value);
   const object = value as { readonly [name: string]: JsonValue };
   for (const name of Object.keys(object)) {
     if (!shape.required.includes(name) && !shape.optional.includes(name)) {

@@ -1,0 +1,68 @@
+import { execFile } from 'node:child_process';
+import { join } from 'node:path';
+import { Writable } from 'node:stream';
+import { promisify } from 'node:util';
+import { describe, expect, it } from 'vitest';
+import { COMMANDS } from '../../scripts/commands.ts';
+import { main } from '../../scripts/strongroom.ts';
+
+const LAUNCHER = join(import.meta.dirname, '..', '..', 'scripts', 'strongroom.mjs');
+const run = promisify(execFile);
+
+async function strongroom(...args: string[]): Promise<{ code: number; stdout: string; stderr: string }> {
+  const written = { stdout: '', stderr: '' };
+  const into = (name: 'stdout' | 'stderr') =>
+    new Writable({
+      write(chunk, _encoding, done) {
+        written[name] += String(chunk);
+        done();
+      },
+    });
+  const code = await main(args, {
+    stdin: process.stdin,
+    stdout: into('stdout'),
+    stderr: into('stderr'),
+    signal: new AbortController().signal,
+  });
+  return { code, ...written };
+}
+
+describe('the command line', () => {
+  it('lists every command with one line each', async () => {
+    const { code, stdout } = await strongroom('--help');
+    expect(code).toBe(0);
+    for (const name of Object.keys(COMMANDS)) expect(stdout).toMatch(new RegExp(`^  ${name} `, 'm'));
+  });
+
+  it.each(Object.keys(COMMANDS))('has help with an example and exit codes for %s', async (name) => {
+    const { code, stdout } = await strongroom(...name.split(' '), '--help');
+    expect(code).toBe(0);
+    expect(stdout).toMatch(/^Usage: strongroom /);
+    expect(stdout).toMatch(/Examples?:/);
+    expect(stdout).toMatch(/Exit codes:/);
+  });
+
+  it('gives its commands the names under which they are found', async () => {
+    for (const [name, load] of Object.entries(COMMANDS)) expect((await load()).command.name).toBe(name);
+  });
+
+  it('refuses an unknown command and an unknown option with exit code 2 and what to do next', async () => {
+    const unknown = await strongroom('unseal');
+    expect(unknown).toMatchObject({ code: 2, stdout: '' });
+    expect(unknown.stderr).toMatch(/USAGE[\s\S]*next: /);
+    expect(await strongroom('demo', '--fast')).toMatchObject({ code: 2, stdout: '' });
+  });
+
+  it('reports an error as one JSON document when asked for JSON', async () => {
+    const { code, stdout, stderr } = await strongroom('attestation', 'verify', '/nowhere/document', '--json');
+    expect(code).toBe(2);
+    expect(stderr).toBe('');
+    expect(JSON.parse(stdout)).toMatchObject({ error: { code: 'INPUT_UNREADABLE' } });
+  });
+
+  it('is started by any Node, and runs on the pinned one with its exit code', async () => {
+    const { stdout } = await run(process.execPath, [LAUNCHER, '--help']);
+    expect(stdout).toContain('Usage: strongroom');
+    await expect(run(process.execPath, [LAUNCHER, 'unseal'])).rejects.toMatchObject({ code: 2 });
+  });
+});
