@@ -12,7 +12,6 @@
  *     turn          a bounded queue (503, Retry-After)
  *     engine        running (503), and content with the inputs (400)
  */
-import { constants } from 'node:crypto';
 import {
   createServer,
   type Server as HttpServer,
@@ -20,15 +19,16 @@ import {
   type ServerResponse,
 } from 'node:http';
 import type { Duplex } from 'node:stream';
-import { createServer as createTlsServer, type TLSSocket, type Server as TlsServer } from 'node:tls';
+import type { TLSSocket, Server as TlsServer } from 'node:tls';
 import type { Listener } from '../../link/link.ts';
-import { EngineError } from '../engine/errors.ts';
 import type { EvidenceIssuer } from '../evidence.ts';
 import type { TlsIdentity } from '../tls-identity.ts';
 import { Api, type ApiAnswer, json, type ServedModel } from './api.ts';
 import { ApiError } from './errors.ts';
 import { type ApiLimits, DEADLINES, type Deadlines, MAX_HEADER_BYTES } from './limits.ts';
-import { allowedMethod, type Route, type RouteKind, requireMethod, routeOf } from './routes.ts';
+import { announcesBody, type ReplyOptions, sendAnswer, sendRefusal } from './reply.ts';
+import { type Route, type RouteKind, requireMethod, routeOf } from './routes.ts';
+import { createTls } from './tls.ts';
 
 export type { ServedModel } from './api.ts';
 
@@ -65,12 +65,6 @@ export async function startServer(options: ServerOptions): Promise<Server> {
   return server;
 }
 
-/** docs/serving.md section 1: these two suites and groups, the hybrid one first. */
-const CIPHERS = 'TLS_AES_256_GCM_SHA384:TLS_CHACHA20_POLY1305_SHA256';
-const GROUPS = 'X25519MLKEM768:X25519:P-256';
-const RETRY_AFTER_SECONDS = '1';
-/** How long a refused body is still swallowed, so that its sender gets to read the refusal. */
-const LINGER_MS = 1_000;
 /** How long a closed connection may still take what was sent to it. */
 const CLOSE_GRACE_MS = 250;
 
@@ -93,7 +87,10 @@ class EnclaveServer implements Server {
     this.#deadlines = { ...DEADLINES, ...options.deadlines };
     this.#api = new Api(options.models, options.limits);
     this.#http = this.#createHttp();
-    this.#tls = this.#createTls();
+    this.#tls = createTls(options.identity, this.#deadlines.handshakeMs, {
+      onSecure: (socket) => this.#http.emit('connection', socket),
+      onFailure: () => options.observe({ route: 'handshake', status: 0, duration: 'under-10ms' }),
+    });
   }
 
   get ready(): boolean {
@@ -143,34 +140,6 @@ class EnclaveServer implements Server {
     this.#tls.emit('connection', connection);
   }
 
-  #createTls(): TlsServer {
-    const { certificatePem, key } = this.#options.identity;
-    const server = createTlsServer({
-      cert: certificatePem,
-      key: Buffer.from(key.buffer, key.byteOffset, key.byteLength),
-      minVersion: 'TLSv1.3',
-      maxVersion: 'TLSv1.3',
-      ciphers: CIPHERS,
-      honorCipherOrder: true,
-      ecdhCurve: GROUPS,
-      ALPNProtocols: ['http/1.1'],
-      handshakeTimeout: this.#deadlines.handshakeMs,
-      // Tickets without content, and no store behind them: no session is ever resumed, so that every connection
-      // is a full handshake with evidence of its own.
-      secureOptions: constants.SSL_OP_NO_TICKET,
-    });
-    key.fill(0);
-    server.on('secureConnection', (socket) => {
-      socket.on('error', () => socket.destroy());
-      this.#http.emit('connection', socket);
-    });
-    server.on('tlsClientError', (_error, socket) => {
-      socket.destroy();
-      this.#options.observe({ route: 'handshake', status: 0, duration: 'under-10ms' });
-    });
-    return server;
-  }
-
   #createHttp(): HttpServer {
     const server = createServer({
       maxHeaderSize: MAX_HEADER_BYTES,
@@ -214,10 +183,14 @@ class EnclaveServer implements Server {
       requireMethod(route, request.method);
       if (route.kind !== 'infer') requireNoBody(request);
       const answer = await this.#answer(route, request, gone.signal, proceed);
-      this.#send(response, answer);
+      sendAnswer(response, answer, this.#replyOptions());
     } catch (error) {
-      this.#refuse(request, response, error, route);
+      sendRefusal(request, response, error, route, this.#replyOptions());
     }
+  }
+
+  #replyOptions(): ReplyOptions {
+    return { last: this.#draining !== undefined, deliveryMs: this.#deadlines.deliveryMs };
   }
 
   async #answer(
@@ -242,80 +215,10 @@ class EnclaveServer implements Server {
     }
     return this.#api.answer(route, request, signal, proceed);
   }
-
-  #send(response: ServerResponse, answer: ApiAnswer): void {
-    if (response.destroyed) return;
-    const sizeBytes = answer.body.reduce((sum, part) => sum + part.length, 0);
-    if (this.#draining !== undefined) response.shouldKeepAlive = false;
-    response.writeHead(answer.status, {
-      'cache-control': 'no-store',
-      ...answer.headers,
-      'content-length': String(sizeBytes),
-    });
-    this.#deliver(response);
-    for (const part of answer.body) response.write(part);
-    response.end();
-  }
-
-  #refuse(
-    request: IncomingMessage,
-    response: ServerResponse,
-    error: unknown,
-    route: Route | undefined,
-  ): void {
-    if (response.destroyed || response.headersSent) {
-      response.destroy();
-      return;
-    }
-    const { status, code, message } = publicError(error);
-    const body = Buffer.from(JSON.stringify({ error: message, code }));
-    const unread = announcesBody(request) && !request.complete;
-    if (unread || this.#draining !== undefined) response.shouldKeepAlive = false;
-    response.writeHead(status, {
-      'content-type': 'application/json',
-      'cache-control': 'no-store',
-      'content-length': String(body.length),
-      ...(status === 503 ? { 'retry-after': RETRY_AFTER_SECONDS } : {}),
-      ...(status === 405 && route !== undefined ? { allow: allowedMethod(route) } : {}),
-    });
-    this.#deliver(response);
-    response.write(body);
-    if (!unread) {
-      response.end();
-      return;
-    }
-    // Ending now would reset the connection under the client's feet while it is still sending.
-    const finish = (): void => {
-      clearTimeout(linger);
-      response.end();
-    };
-    const linger = setTimeout(finish, LINGER_MS);
-    request.once('close', finish);
-    request.resume();
-  }
-
-  #deliver(response: ServerResponse): void {
-    const timer = setTimeout(() => response.destroy(), this.#deadlines.deliveryMs);
-    response.once('close', () => clearTimeout(timer));
-  }
-}
-
-/** What the caller is told: our own words, or nothing but that something failed. */
-function publicError(error: unknown): { status: number; code: string; message: string } {
-  if (error instanceof ApiError) return { status: error.status, code: error.code, message: error.message };
-  if (error instanceof EngineError) {
-    if (error.code === 'ENGINE_REJECTED') return { status: 400, code: error.code, message: error.message };
-    return { status: 503, code: 'ENGINE_UNAVAILABLE', message: 'the engine of this model is not available' };
-  }
-  return { status: 500, code: 'API_INTERNAL', message: 'something failed inside the enclave' };
 }
 
 function requireNoBody(request: IncomingMessage): void {
   if (announcesBody(request)) throw new ApiError('API_INVALID', 'body: expected none');
-}
-
-function announcesBody({ headers }: IncomingMessage): boolean {
-  return headers['transfer-encoding'] !== undefined || (headers['content-length'] ?? '0') !== '0';
 }
 
 function durationClass(durationMs: number): RequestEvent['duration'] {
