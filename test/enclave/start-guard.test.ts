@@ -76,7 +76,7 @@ describe('a start of the enclave process', () => {
     '--tls-keylog=keys.log',
     '--tls-min-v1.0',
     '--use-openssl-ca',
-    '--expose-gc',
+    '--expose-internals',
     '--allow-natives-syntax',
     '--secure-heap-min=2',
   ])('is refused with the flag %s', async (flag) => {
