@@ -9,6 +9,7 @@ import { writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { createInterface } from 'node:readline';
 import { Writable } from 'node:stream';
+import { fileURLToPath } from 'node:url';
 import type { ImageMeasurements } from '../review/image/measure.ts';
 import { LocalStackError } from './errors.ts';
 import { type EnclaveExit, type SimulatedEnclave, SimulatedInstance } from './hypervisor.ts';
@@ -50,6 +51,10 @@ export interface StartInstanceOptions {
   readonly modelsFolder: string;
   /** Another laid-out image than the stack's own. */
   readonly image?: string;
+  /** Another role of the instance than the host's; it is measured, and changes no credentials. */
+  readonly roleArn?: string;
+  /** A debug-mode enclave attests to zero measurements. */
+  readonly debug?: boolean;
   /** Told of each step of the enclave's boot, which goes on when the promise resolves. */
   readonly onStep?: (step: string) => Promise<void> | void;
   /** Told when the two processes run. */
@@ -58,6 +63,9 @@ export interface StartInstanceOptions {
 
 const CREDENTIALS_LIFE_MS = 6 * 60 * 60 * 1000;
 const PARENT_COMMAND = ['scripts/strongroom.ts', 'run', '--config'] as const;
+/** Ctrl-C in a terminal goes to its whole process group; our processes are ended in order by this one. */
+const OUT_OF_REACH = { detached: true } as const;
+const LIFELINE = fileURLToPath(new URL('./lifeline.ts', import.meta.url));
 
 export class LocalStack implements AsyncDisposable {
   readonly folder: string;
@@ -75,6 +83,7 @@ export class LocalStack implements AsyncDisposable {
   readonly #kmsProcess: ChildProcess;
   readonly #instances = new Set<LocalInstance>();
   #instanceCount = 0;
+  #stopped: Promise<void> | undefined;
 
   private constructor(parts: StackParts) {
     this.folder = parts.runFolder.path;
@@ -141,11 +150,12 @@ export class LocalStack implements AsyncDisposable {
 
   /** Starts a parent and an enclave on a fresh simulated instance. Resolves when both processes run. */
   async startInstance(options: StartInstanceOptions): Promise<LocalInstance> {
+    if (this.#stopped !== undefined) throw new Error('The local stack is closed.');
     const folder = join(this.folder, `instance-${++this.#instanceCount}`);
     const instance = new SimulatedInstance({
       folder,
       ca: this.#ca,
-      roleArn: ROLES.host,
+      roleArn: options.roleArn ?? ROLES.host,
       instanceId: this.instanceId,
       now: () => new Date(),
     });
@@ -161,7 +171,11 @@ export class LocalStack implements AsyncDisposable {
       writeFileSync(parentConfig, JSON.stringify(this.#parentConfig(options.modelsFolder)));
       await local.startParent(this.#projectFolder, [...PARENT_COMMAND, parentConfig]);
       options.onStarted?.('parent-started');
-      await local.startEnclave(options.image ?? this.image, options.onStep ?? (() => {}));
+      await local.startEnclave({
+        image: options.image ?? this.image,
+        debug: options.debug ?? false,
+        onStep: options.onStep ?? (() => {}),
+      });
       options.onStarted?.('enclave-started');
       return local;
     } catch (error) {
@@ -182,10 +196,16 @@ export class LocalStack implements AsyncDisposable {
     };
   }
 
+  /** Ends every process, also one that is just being started, and removes the folder. */
   async close(): Promise<void> {
+    this.#stopped ??= this.#stop();
+    await this.#stopped;
+    this.#runFolder.remove();
+  }
+
+  async #stop(): Promise<void> {
     await Promise.all([...this.#instances].map((instance) => instance.close()));
     await ended(this.#kmsProcess, 'SIGTERM');
-    this.#runFolder.remove();
   }
 
   [Symbol.asyncDispose](): Promise<void> {
@@ -205,6 +225,12 @@ interface StackParts {
   readonly kmsProcess: ChildProcess;
 }
 
+interface StartEnclaveOptions {
+  readonly image: string;
+  readonly debug: boolean;
+  readonly onStep: (step: string) => Promise<void> | void;
+}
+
 /** One simulated EC2 instance: its parent process and its enclave process. */
 export class LocalInstance implements AsyncDisposable {
   readonly folder: string;
@@ -213,8 +239,10 @@ export class LocalInstance implements AsyncDisposable {
   readonly #serving = Promise.withResolvers<void>();
   readonly #errors: string[] = [];
   #parent: ChildProcess | undefined;
+  #starting: Promise<SimulatedEnclave> | undefined;
   #enclave: SimulatedEnclave | undefined;
   #port = 0;
+  #closed: Promise<void> | undefined;
 
   constructor(instance: SimulatedInstance, onClosed: () => void) {
     this.#instance = instance;
@@ -237,6 +265,11 @@ export class LocalInstance implements AsyncDisposable {
     return this.#parent?.pid ?? 0;
   }
 
+  /** What the enclave wrote to its console, and the parent to its standard error. */
+  get console(): string {
+    return this.#errors.join('');
+  }
+
   /** Resolves once the enclave serves. Rejects with LocalStackError `SIMULATED_ENCLAVE_STOPPED` when it stops. */
   get serving(): Promise<void> {
     return this.#serving.promise;
@@ -244,10 +277,11 @@ export class LocalInstance implements AsyncDisposable {
 
   async startParent(projectFolder: string, command: readonly string[]): Promise<void> {
     const [entry = '', ...rest] = command;
-    const child = spawn(process.execPath, [join(projectFolder, entry), ...rest], {
+    const child = spawn(process.execPath, ['--import', LIFELINE, join(projectFolder, entry), ...rest], {
       cwd: this.folder,
       env: { PATH: '/nowhere' },
-      stdio: ['ignore', 'pipe', 'pipe'],
+      stdio: ['pipe', 'pipe', 'pipe'],
+      ...OUT_OF_REACH,
     });
     this.#parent = child;
     child.stderr?.on('data', (text: Buffer) => this.#errors.push(text.toString()));
@@ -255,10 +289,12 @@ export class LocalInstance implements AsyncDisposable {
     this.#port = ready.port;
   }
 
-  async startEnclave(image: string, onStep: (step: string) => Promise<void> | void): Promise<void> {
+  async startEnclave({ image, debug, onStep }: StartEnclaveOptions): Promise<void> {
+    if (this.#closed !== undefined) throw new Error('The instance is closed.');
     const stderr = collector(this.#errors);
-    this.#enclave = await this.#instance.runEnclave({
+    this.#starting = this.#instance.runEnclave({
       image,
+      debug,
       stdout: stderr,
       stderr,
       onStep: async (step) => {
@@ -266,11 +302,18 @@ export class LocalInstance implements AsyncDisposable {
         if (step === 'serving') this.#serving.resolve();
       },
     });
+    this.#enclave = await this.#starting;
     this.#enclave.process.exited.then((exit) => this.#serving.reject(stopped(exit, this.#errors)));
   }
 
-  async close(): Promise<void> {
-    await this.#enclave?.close();
+  close(): Promise<void> {
+    this.#closed ??= this.#close();
+    return this.#closed;
+  }
+
+  async #close(): Promise<void> {
+    const enclave = await this.#starting?.catch(() => undefined);
+    await enclave?.close();
     if (this.#parent !== undefined) await ended(this.#parent, 'SIGTERM');
     await this.#instance.close();
     this.#onClosed();
@@ -341,6 +384,7 @@ async function startKms(
   const child = spawn(process.execPath, [join(projectFolder, 'simulator/kms/main.ts'), configPath], {
     env: { PATH: '/nowhere' },
     stdio: ['pipe', 'pipe', 'inherit'],
+    ...OUT_OF_REACH,
   });
   const { host, port, caCertificatePem } = await firstLine<KmsEndpoint>(child, (line) => line.ready === true);
   return { process: child, endpoint: { host, port, caCertificatePem } };

@@ -48,25 +48,28 @@ async function tellAndAttack(narrator: Narrator, signal: AbortSignal): Promise<r
   const stack = await narrator.step('The image is laid out read-only and measured; KMS starts', () =>
     LocalStack.start({ projectFolder: PROJECT, now: () => new Date() }),
   );
+  // An interrupt takes the processes away under the story, which then ends by itself, soon and for that reason.
+  const interrupt = (): void => void stack.close().catch(() => {});
+  signal.addEventListener('abort', interrupt);
   try {
-    const interrupted = new Promise<never>((_, reject) => {
-      signal.addEventListener('abort', () =>
-        reject(new CommandError('INTERRUPTED', 'The demonstration was interrupted.')),
-      );
-    });
-    interrupted.catch(() => {});
-    return await Promise.race([interrupted, story(stack, narrator)]);
+    signal.throwIfAborted();
+    return await story(stack, narrator, signal);
+  } catch (error) {
+    if (signal.aborted) throw new CommandError('INTERRUPTED', 'The demonstration was interrupted.', error);
+    throw error;
   } finally {
+    signal.removeEventListener('abort', interrupt);
     await stack.close();
   }
 }
 
-async function story(stack: LocalStack, narrator: Narrator): Promise<readonly string[]> {
+async function story(stack: LocalStack, narrator: Narrator, signal: AbortSignal): Promise<readonly string[]> {
   const told = await tellStory(stack, narrator);
   narrator.title('What is refused');
   const unrefused: string[] = [];
   for (const attack of ATTACKS) {
     const refusal = await attack.run(stack, told);
+    signal.throwIfAborted();
     if (refusal?.code !== attack.expected) {
       unrefused.push(attack.name);
       narrator.text(`${attack.attempt}`);
@@ -74,7 +77,7 @@ async function story(stack: LocalStack, narrator: Narrator): Promise<readonly st
         `  NOT STOPPED as it must be: expected ${attack.expected}, found ${refusal?.code ?? 'success'}`,
       );
     } else {
-      narrator.refused(attack.attempt, refusal.code, refusal.message);
+      narrator.refused(attack.attempt, refusal);
     }
   }
   const refused = ATTACKS.length - unrefused.length;
