@@ -8,7 +8,7 @@ export const localStackErrors = {
   },
   SIMULATION_PROCESS_ENDED: {
     exit: 2,
-    means: 'A process of the local stack ended before it was ready.',
+    means: 'A process of the local stack ended by itself.',
     action: 'Read what it wrote; a missing dependency or a full disk are the usual causes.',
   },
 } as const satisfies ErrorTable;

@@ -20,16 +20,23 @@ export const STAND_IN = 'simulator/enclave.ts';
 const KERNEL = Buffer.from('Strongroom simulation: there is no kernel in this image.\n');
 const COMMAND_LINE = 'strongroom.simulation=1';
 
-/** Makes `folder` and lays the image of the project out in it. Throws ImageError. */
-export async function layOutSimulatedImage(projectFolder: string, folder: string): Promise<void> {
+/**
+ * Makes `folder` and lays the image of the project out in it. Another stand-in than the simulator's is measured
+ * like any other file, so it makes another image. Throws ImageError.
+ */
+export async function layOutSimulatedImage(
+  projectFolder: string,
+  folder: string,
+  standIn: string = STAND_IN,
+): Promise<void> {
   const closure = imageClosure({
     projectFolder,
-    entries: [IMAGE_ENTRY, STAND_IN],
+    entries: [IMAGE_ENTRY, standIn],
     platform: thisPlatform(),
   });
   const entries = rootFileSystem(closure, {
     nodeFlags: ENCLAVE_NODE_FLAGS,
-    entry: STAND_IN,
+    entry: standIn,
     environment: ENCLAVE_ENVIRONMENT,
   });
   mkdirSync(folder);

@@ -8,13 +8,14 @@ import { randomBytes } from 'node:crypto';
 import { writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { createInterface } from 'node:readline';
-import { Writable } from 'node:stream';
+import { type Readable, Transform } from 'node:stream';
 import { fileURLToPath } from 'node:url';
 import type { ImageMeasurements } from '../review/image/measure.ts';
 import { LocalStackError } from './errors.ts';
 import { type EnclaveExit, type SimulatedEnclave, SimulatedInstance } from './hypervisor.ts';
 import { layOutSimulatedImage, measureSimulatedImage } from './image.ts';
 import type { SimulatedKmsConfig } from './kms/config.ts';
+import { type KmsDenial, readDenials } from './kms/denials.ts';
 import { createSimulatedCa, type SimulatedCa } from './nsm/ca.ts';
 import { newInstanceId } from './nsm/identity.ts';
 import { createRunFolder, type RunFolder } from './run-folder.ts';
@@ -59,6 +60,10 @@ export interface StartInstanceOptions {
   readonly onStep?: (step: string) => Promise<void> | void;
   /** Told when the two processes run. */
   readonly onStarted?: (process: 'parent-started' | 'enclave-started') => void;
+  /** Told of each line that the parent logs and that the enclave writes to its console. */
+  readonly onLine?: (from: 'parent' | 'enclave', line: string) => void;
+  /** Where callers connect; any free port if absent. */
+  readonly port?: number;
 }
 
 const CREDENTIALS_LIFE_MS = 6 * 60 * 60 * 1000;
@@ -103,13 +108,15 @@ export class LocalStack implements AsyncDisposable {
   static async start(options: {
     readonly projectFolder: string;
     readonly now: () => Date;
+    /** Another stand-in for `enclave/main.ts` than the simulator's: another image. */
+    readonly standIn?: string;
   }): Promise<LocalStack> {
     const { projectFolder, now } = options;
     const runFolder = createRunFolder({ now: now() });
     let kmsProcess: ChildProcess | undefined;
     try {
       const image = join(runFolder.path, 'image');
-      await layOutSimulatedImage(projectFolder, image);
+      await layOutSimulatedImage(projectFolder, image, options.standIn);
       const measurements = await measureSimulatedImage(image);
       const ca = await createSimulatedCa({ region: REGION, now: now() });
       const instanceId = newInstanceId();
@@ -144,6 +151,11 @@ export class LocalStack implements AsyncDisposable {
     return join(this.folder, 'cloudtrail.jsonl');
   }
 
+  /** What KMS refused so far, each with the reason that AWS would keep to itself. */
+  denials(): readonly KmsDenial[] {
+    return readDenials(this.auditLog);
+  }
+
   get kmsPid(): number {
     return this.#kmsProcess.pid ?? 0;
   }
@@ -161,6 +173,7 @@ export class LocalStack implements AsyncDisposable {
     });
     const local = new LocalInstance(instance, () => this.#instances.delete(local));
     this.#instances.add(local);
+    const { onLine = () => {} } = options;
     try {
       instance.provide('kms-root.pem', this.kms.caCertificatePem);
       const parentConfig = join(folder, 'parent.json');
@@ -168,13 +181,14 @@ export class LocalStack implements AsyncDisposable {
         mode: 0o600,
       });
       writeFileSync(join(folder, 'deployment.json'), options.deployment);
-      writeFileSync(parentConfig, JSON.stringify(this.#parentConfig(options.modelsFolder)));
-      await local.startParent(this.#projectFolder, [...PARENT_COMMAND, parentConfig]);
+      writeFileSync(parentConfig, JSON.stringify(this.#parentConfig(options)));
+      await local.startParent(this.#projectFolder, [...PARENT_COMMAND, parentConfig], onLine);
       options.onStarted?.('parent-started');
       await local.startEnclave({
         image: options.image ?? this.image,
         debug: options.debug ?? false,
         onStep: options.onStep ?? (() => {}),
+        onLine,
       });
       options.onStarted?.('enclave-started');
       return local;
@@ -184,11 +198,11 @@ export class LocalStack implements AsyncDisposable {
     }
   }
 
-  #parentConfig(modelsFolder: string): object {
+  #parentConfig({ modelsFolder, port = 0 }: StartInstanceOptions): object {
     return {
       format: 'strongroom-parent/1',
       link: { kind: 'unix', dial: 'enclave', listen: 'parent' },
-      ingress: { host: '127.0.0.1', port: 0 },
+      ingress: { host: '127.0.0.1', port },
       egress: [{ host: this.kms.host, port: 443, override: { address: '127.0.0.1', port: this.kms.port } }],
       deployment: 'deployment.json',
       models: modelsFolder,
@@ -229,7 +243,10 @@ interface StartEnclaveOptions {
   readonly image: string;
   readonly debug: boolean;
   readonly onStep: (step: string) => Promise<void> | void;
+  readonly onLine: OnLine;
 }
+
+type OnLine = NonNullable<StartInstanceOptions['onLine']>;
 
 /** One simulated EC2 instance: its parent process and its enclave process. */
 export class LocalInstance implements AsyncDisposable {
@@ -237,6 +254,7 @@ export class LocalInstance implements AsyncDisposable {
   readonly #instance: SimulatedInstance;
   readonly #onClosed: () => void;
   readonly #serving = Promise.withResolvers<void>();
+  readonly #ended = Promise.withResolvers<'parent' | 'enclave'>();
   readonly #errors: string[] = [];
   #parent: ChildProcess | undefined;
   #starting: Promise<SimulatedEnclave> | undefined;
@@ -270,12 +288,17 @@ export class LocalInstance implements AsyncDisposable {
     return this.#errors.join('');
   }
 
+  /** Resolves to the first of the two processes that ends. */
+  get ended(): Promise<'parent' | 'enclave'> {
+    return this.#ended.promise;
+  }
+
   /** Resolves once the enclave serves. Rejects with LocalStackError `SIMULATED_ENCLAVE_STOPPED` when it stops. */
   get serving(): Promise<void> {
     return this.#serving.promise;
   }
 
-  async startParent(projectFolder: string, command: readonly string[]): Promise<void> {
+  async startParent(projectFolder: string, command: readonly string[], onLine: OnLine): Promise<void> {
     const [entry = '', ...rest] = command;
     const child = spawn(process.execPath, ['--import', LIFELINE, join(projectFolder, entry), ...rest], {
       cwd: this.folder,
@@ -284,14 +307,19 @@ export class LocalInstance implements AsyncDisposable {
       ...OUT_OF_REACH,
     });
     this.#parent = child;
+    child.once('exit', () => this.#ended.resolve('parent'));
     child.stderr?.on('data', (text: Buffer) => this.#errors.push(text.toString()));
+    for (const stream of [child.stdout, child.stderr]) {
+      createInterface({ input: stream as Readable }).on('line', (line) => onLine('parent', line));
+    }
     const ready = await firstLine<{ port: number }>(child, (line) => line.event === 'ready');
     this.#port = ready.port;
   }
 
-  async startEnclave({ image, debug, onStep }: StartEnclaveOptions): Promise<void> {
+  async startEnclave({ image, debug, onStep, onLine }: StartEnclaveOptions): Promise<void> {
     if (this.#closed !== undefined) throw new Error('The instance is closed.');
     const stderr = collector(this.#errors);
+    createInterface({ input: stderr }).on('line', (line) => onLine('enclave', line));
     this.#starting = this.#instance.runEnclave({
       image,
       debug,
@@ -303,7 +331,10 @@ export class LocalInstance implements AsyncDisposable {
       },
     });
     this.#enclave = await this.#starting;
-    this.#enclave.process.exited.then((exit) => this.#serving.reject(stopped(exit, this.#errors)));
+    this.#enclave.process.exited.then((exit) => {
+      this.#serving.reject(stopped(exit, this.#errors));
+      this.#ended.resolve('enclave');
+    });
   }
 
   close(): Promise<void> {
@@ -416,11 +447,12 @@ async function ended(child: ChildProcess, signal: NodeJS.Signals): Promise<void>
   clearTimeout(impatience);
 }
 
-function collector(lines: string[]): Writable {
-  return new Writable({
-    write(chunk: Buffer, _encoding, done) {
-      lines.push(chunk.toString());
-      done();
+/** Keeps what is written, and passes it on. */
+function collector(texts: string[]): Transform {
+  return new Transform({
+    transform(chunk: Buffer, _encoding, done) {
+      texts.push(chunk.toString());
+      done(null, chunk);
     },
   });
 }

@@ -1,3 +1,12 @@
+import { shortened } from '../local/why-denied.ts';
+
+export interface Refusal {
+  readonly code: string;
+  readonly message: string;
+  /** Where KMS refused: what AWS would keep to itself. */
+  readonly why?: string;
+}
+
 /** Tells a story to a person: numbered steps with their times, plain when it is not a terminal. */
 export class Narrator {
   readonly #out: NodeJS.WritableStream;
@@ -34,9 +43,12 @@ export class Narrator {
   }
 
   /** One attack and what met it; the word "refused" stands in every such line. */
-  refused(attack: string, code: string, reason: string): void {
+  refused(attack: string, { code, message, why }: Refusal): void {
     this.#line(`    ${attack}`);
-    this.#line(`      ${this.#paint('32', 'refused')} ${code}: ${reason}`);
+    this.#line(`      ${this.#paint('32', 'refused')} ${code}: ${shortened(message)}`);
+    if (why !== undefined) {
+      this.#line(`      ${this.#paint('2', `why (only the simulated KMS tells): ${why}`)}`);
+    }
   }
 
   get elapsedSeconds(): number {

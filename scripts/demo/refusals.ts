@@ -13,8 +13,10 @@ import { LocalStackError } from '../../simulator/errors.ts';
 import type { LocalStack } from '../../simulator/local-stack.ts';
 import { localKmsClient } from '../local/kms-client.ts';
 import { newOwner, sealAsOwner, writeDeployment } from '../local/release.ts';
+import { whyDenied } from '../local/why-denied.ts';
 import { readFlowers, trainIris } from '../model/iris.ts';
 import { encodeIrisModel } from '../model/iris-onnx.ts';
+import type { Refusal } from './narrator.ts';
 import { MODEL, type ToldStory } from './story.ts';
 
 export interface Attack {
@@ -24,11 +26,6 @@ export interface Attack {
   readonly expected: string;
   /** Resolves to what refused it; undefined if nothing did. */
   run(stack: LocalStack, story: ToldStory): Promise<Refusal | undefined>;
-}
-
-export interface Refusal {
-  readonly code: string;
-  readonly message: string;
 }
 
 export const ATTACKS: readonly Attack[] = [
@@ -50,7 +47,7 @@ export const ATTACKS: readonly Attack[] = [
         return undefined;
       } catch (error) {
         const { name, message } = error as Error;
-        return { code: name, message };
+        return { code: name, message, ...whyOfKms(stack) };
       } finally {
         client.destroy();
       }
@@ -154,8 +151,15 @@ async function startAndFail(
     return undefined;
   } catch (error) {
     if (!(error instanceof LocalStackError) || error.reason === undefined) throw error;
-    return { code: error.reason, message: error.message };
+    const { reason: code, message } = error;
+    return code === 'KMS_DENIED' ? { code, message, ...whyOfKms(stack) } : { code, message };
   } finally {
     await instance.close();
   }
+}
+
+/** The reason of the refusal that KMS wrote down last. */
+function whyOfKms(stack: LocalStack): Pick<Refusal, 'why'> {
+  const denial = stack.denials().at(-1);
+  return denial === undefined ? {} : { why: whyDenied(denial) };
 }

@@ -5,11 +5,11 @@
 import { connect } from '../../client/connect.ts';
 import type { VerifiedEnclave } from '../../client/verified-enclave.ts';
 import { describePolicy } from '../../review/policy/describe.ts';
-import { pcrOfMeasuredBytes } from '../../shared/pcr.ts';
 import type { LocalInstance, LocalStack } from '../../simulator/local-stack.ts';
 import {
   createKey,
   newOwner,
+  pcrsOf,
   pinRelease,
   type Release,
   sealAsOwner,
@@ -59,7 +59,7 @@ async function prepare(stack: LocalStack, narrator: Narrator, onnx: Uint8Array) 
   narrator.fact('KMS key', keyArn);
 
   const deployment = writeDeployment({ keyArn, signer: owner.signing.publicKey, modelName: MODEL });
-  const pcrs = { 0: hex(stack.measurements.pcr0), 16: hex(pcrOfMeasuredBytes(deployment)) };
+  const pcrs = pcrsOf(stack, deployment);
   const policy = await narrator.step('The reviewer pins image and deployment in the key policy', () =>
     pinRelease(stack, keyArn, deployment, MODEL),
   );
@@ -159,8 +159,4 @@ async function infer(enclave: VerifiedEnclave, flower: Flower): Promise<number[]
 
 function mostLikely(probabilities: readonly number[]): string {
   return SPECIES[probabilities.indexOf(Math.max(...probabilities))] ?? 'none';
-}
-
-function hex(bytes: Uint8Array): string {
-  return Buffer.from(bytes).toString('hex');
 }

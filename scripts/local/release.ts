@@ -84,6 +84,14 @@ function keyPolicy(releases: readonly PolicyRelease[]): string {
   });
 }
 
+export type MeasuredPcrs = { readonly 0: string; readonly 16: string };
+
+/** What callers of the stack's image running this deployment expect, hexadecimal. */
+export function pcrsOf(stack: LocalStack, deployment: Uint8Array): MeasuredPcrs {
+  const hex = (bytes: Uint8Array): string => Buffer.from(bytes).toString('hex');
+  return { 0: hex(stack.measurements.pcr0), 16: hex(pcrOfMeasuredBytes(deployment)) };
+}
+
 /** Pins the stack's image together with this deployment in the key's policy; returns the policy's text. */
 export async function pinRelease(
   stack: LocalStack,
@@ -91,13 +99,8 @@ export async function pinRelease(
   deployment: Uint8Array,
   modelName: string,
 ): Promise<string> {
-  const policy = keyPolicy([
-    {
-      pcr0: Buffer.from(stack.measurements.pcr0).toString('hex'),
-      pcr16: Buffer.from(pcrOfMeasuredBytes(deployment)).toString('hex'),
-      modelName,
-    },
-  ]);
+  const { 0: pcr0, 16: pcr16 } = pcrsOf(stack, deployment);
+  const policy = keyPolicy([{ pcr0, pcr16, modelName }]);
   const client = localKmsClient(stack, 'administrator');
   try {
     await client.send(new PutKeyPolicyCommand({ KeyId: keyArn, PolicyName: 'default', Policy: policy }));

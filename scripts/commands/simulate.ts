@@ -1,0 +1,192 @@
+import { readFileSync } from 'node:fs';
+import { basename, extname, join, resolve } from 'node:path';
+import { parseArgs } from 'node:util';
+import { connect } from '../../client/connect.ts';
+import { faultOfIdentity } from '../../shared/sealed-model/identity.ts';
+import { LocalStackError } from '../../simulator/errors.ts';
+import { LocalStack } from '../../simulator/local-stack.ts';
+import type { Command, CommandIo } from '../command.ts';
+import { CommandError } from '../errors.ts';
+import { type ClientFiles, exampleQuestion, writeClientFiles } from '../local/client-files.ts';
+import { type MeasuredPcrs, pcrsOf, prepareRelease } from '../local/release.ts';
+import { readFlowers, splitFlowers, trainIris } from '../model/iris.ts';
+import { encodeIrisModel } from '../model/iris-onnx.ts';
+
+const PROJECT = join(import.meta.dirname, '..', '..');
+const DENIALS_INTERVAL_MS = 250;
+
+export const command: Command = {
+  name: 'simulate',
+  summary: 'Keep a local stack running: KMS, parent and enclave, serving one model.',
+  help: `
+Usage: strongroom simulate [MODEL.onnx] [--name N] [--port P] [--folder OUT] [--json]
+
+Seals the model with fresh keys, starts a simulated KMS, a parent and an enclave that serves it, and keeps them
+running until it is interrupted. Standard output says where it serves and how to ask it; what the processes log,
+and why KMS refused something, goes to standard error. Nothing is started again: when the parent or the enclave ends,
+so does the simulation.
+
+  MODEL.onnx      one ONNX file; without it, the demonstration's iris model
+  --name N        the model's name; default: the file's name
+  --port P        the port for callers on 127.0.0.1; default: a free one
+  --folder OUT    where expectations.json, simulation-root.pem and an example input.json go, and stay;
+                  default: a fresh folder that is removed at the end
+  --json          print one JSON document: url, model, expectations, simulationRoot, input, ask, pcrs
+
+Example:
+  strongroom simulate model.onnx --port 8443
+
+Exit codes: 0 ended by an interrupt; 1 the enclave refused to serve; 2 unusable input, or a process ended.
+`,
+  run: (args, io) => simulate(parse(args), io),
+};
+
+interface Choices {
+  readonly onnx: Uint8Array;
+  /** What to ask it; undefined where only the model itself can tell. */
+  readonly question: object | undefined;
+  readonly name: string;
+  readonly port: number;
+  readonly folder: string | undefined;
+  readonly json: boolean;
+}
+
+function parse(args: readonly string[]): Choices {
+  const { values, positionals } = parseArgs({
+    args: [...args],
+    allowPositionals: true,
+    options: {
+      name: { type: 'string' },
+      port: { type: 'string', default: '0' },
+      folder: { type: 'string' },
+      json: { type: 'boolean', default: false },
+    },
+  });
+  const [path, ...others] = positionals;
+  if (others.length > 0) throw new CommandError('USAGE', 'simulate serves one model: expected one file.');
+  const name = values.name ?? (path === undefined ? 'iris' : basename(path, extname(path)));
+  const fault = faultOfIdentity({ name, version: 1, format: 'onnx' });
+  if (fault !== undefined) throw new CommandError('USAGE', `${fault}; choose another with --name.`);
+  const port = /^\d{1,5}$/.test(values.port) ? Number(values.port) : Number.NaN;
+  if (!(port <= 65_535))
+    throw new CommandError('USAGE', `--port: expected 0 to 65535, found ${values.port}.`);
+  return {
+    ...(path === undefined ? irisModel() : { onnx: readFileSync(path), question: undefined }),
+    name,
+    port,
+    folder: values.folder === undefined ? undefined : resolve(values.folder),
+    json: values.json,
+  };
+}
+
+function irisModel(): Pick<Choices, 'onnx' | 'question'> {
+  const { training, held } = splitFlowers(readFlowers());
+  const data = held[0]?.measurements;
+  return {
+    onnx: encodeIrisModel(trainIris(training)),
+    question: { inputs: [{ name: 'measurements', datatype: 'FP32', shape: [1, 4], data }] },
+  };
+}
+
+/** Resolves once it was interrupted and everything is gone. */
+async function simulate(choices: Choices, io: CommandIo): Promise<number> {
+  const stack = await LocalStack.start({ projectFolder: PROJECT, now: () => new Date() });
+  // An interrupt takes the processes away under whatever is being waited for.
+  const interrupt = (): void => void stack.close().catch(() => {});
+  io.signal.addEventListener('abort', interrupt);
+  const stopReporting = reportDenials(stack, io);
+  try {
+    io.signal.throwIfAborted();
+    await serveUntilEnded(stack, choices, io);
+    return 0;
+  } catch (error) {
+    if (io.signal.aborted) return 0;
+    throw error;
+  } finally {
+    stopReporting();
+    io.signal.removeEventListener('abort', interrupt);
+    await stack.close();
+  }
+}
+
+/** Rejects when a process ends, by itself or because of an interrupt. */
+async function serveUntilEnded(stack: LocalStack, choices: Choices, io: CommandIo): Promise<never> {
+  const { name, port, onnx } = choices;
+  const release = await prepareRelease(stack, { name, version: 1, onnx });
+  const instance = await stack.startInstance({
+    deployment: release.deployment,
+    modelsFolder: release.modelsFolder,
+    port,
+    onStep: (step) => void io.stderr.write(`enclave: ${step}\n`),
+    onLine: (from, line) => void io.stderr.write(`${from}: ${line}\n`),
+  });
+  await instance.serving;
+  const folder = choices.folder ?? join(stack.folder, 'client');
+  const pcrs = pcrsOf(stack, release.deployment);
+  const question = choices.question ?? (await zeroQuestion(stack, instance.url, pcrs, name));
+  const files = writeClientFiles(folder, { name, pcrs, simulationRoot: stack.attestationRoot, question });
+  announce({ url: instance.url, files, pcrs }, choices, io);
+  const ended = await instance.ended;
+  throw new LocalStackError('SIMULATION_PROCESS_ENDED', `The ${ended} ended while it was serving.`);
+}
+
+/** Asked of the model over a verified connection, as any client would. */
+async function zeroQuestion(
+  stack: LocalStack,
+  url: string,
+  pcrs: MeasuredPcrs,
+  name: string,
+): Promise<object | undefined> {
+  await using enclave = await connect(url, { pcrs, simulationRoot: stack.attestationRoot });
+  return exampleQuestion(enclave, name);
+}
+
+interface Served {
+  readonly url: string;
+  readonly files: ClientFiles;
+  readonly pcrs: MeasuredPcrs;
+}
+
+function announce({ url, files, pcrs }: Served, { name, folder, json }: Choices, io: CommandIo): void {
+  const { expectations, input } = files;
+  const ask = ['npx', 'strongroom', 'ask', url, '--expect', expectations, '--model', name, '--input'];
+  const line = [...ask, input ?? 'FILE'].map(quoted).join(' ');
+  if (json) {
+    io.stdout.write(`${JSON.stringify({ url, model: name, ...files, ask: line, pcrs })}\n`);
+    return;
+  }
+  io.stdout.write(`
+Serving ${name} at ${url}
+Expectations: ${expectations}
+Example input: ${input ?? 'none: the inputs of this model have no form in JSON'}
+${folder === undefined ? 'These files go when the simulation ends.' : 'These files stay; they are of no use to the next simulation.'}
+
+Ask it:
+
+  ${line}
+
+Ctrl-C ends it.
+`);
+}
+
+function quoted(word: string): string {
+  return /^[\w@%+=:,./-]+$/.test(word) ? word : `'${word.replaceAll("'", "'\\''")}'`;
+}
+
+/** Tells what KMS refuses from now on, and why. */
+function reportDenials(stack: LocalStack, io: CommandIo): () => void {
+  let reported = 0;
+  const report = (): void => {
+    const denials = stack.denials();
+    for (const { operation, caller, errorCode, explanation } of denials.slice(reported)) {
+      io.stderr.write(`kms: refused ${operation} by ${caller ?? 'somebody unknown'}: ${errorCode}\n`);
+      for (const line of explanation) io.stderr.write(`kms:   ${line}\n`);
+    }
+    reported = denials.length;
+  };
+  const timer = setInterval(report, DENIALS_INTERVAL_MS);
+  return () => {
+    clearInterval(timer);
+    report();
+  };
+}
