@@ -8,15 +8,18 @@
 import { readFileSync } from 'node:fs';
 import { availableParallelism } from 'node:os';
 import { getuid } from 'node:process';
-import { boot } from '../enclave/boot.ts';
 import { refuseUnsafeStart } from '../enclave/start-guard.ts';
-import { unixLink } from '../link/unix.ts';
-import { hypervisorSocket } from './nsm/socket-client.ts';
 
 const ENGINE_UID = 65533;
 
 try {
   refuseUnsafeStart();
+  // As in enclave/main.ts: nothing else is loaded before the guard has spoken.
+  const [{ boot }, { unixLink }, { hypervisorSocket }] = await Promise.all([
+    import('../enclave/boot.ts'),
+    import('../link/unix.ts'),
+    import('./nsm/socket-client.ts'),
+  ]);
   const hypervisor = await hypervisorSocket('nsm.sock');
   await boot({
     nsm: (request) => hypervisor.nsm(request),
