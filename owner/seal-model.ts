@@ -4,7 +4,7 @@ import type { FileHandle } from 'node:fs/promises';
 import { type ChunkSizes, KEY_BYTES, PRODUCTION_SIZES, SALT_BYTES } from '../shared/sealed-model/format.ts';
 import { encryptionContextOf } from '../shared/sealed-model/head.ts';
 import type { ModelIdentity } from '../shared/sealed-model/identity.ts';
-import { encodeKeyFile } from '../shared/sealed-model/key-file.ts';
+import { encodeKeyFile } from '../shared/sealed-model/key-file-write.ts';
 import type { ManifestFields } from '../shared/sealed-model/manifest.ts';
 import { encodeUnsignedManifest, signManifest } from '../shared/sealed-model/manifest-sign.ts';
 import { type PayloadSink, sealModel } from '../shared/sealed-model/seal.ts';

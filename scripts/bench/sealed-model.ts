@@ -2,19 +2,9 @@
  * How fast models are sealed and opened, as ratios to what the same machine does in the same run: absolute
  * figures say more about the host and its neighbours than about this code. `npm run bench -- sealed-model`.
  */
-import { spawnSync } from 'node:child_process';
+import { execFileSync, spawnSync } from 'node:child_process';
 import { randomFillSync } from 'node:crypto';
-import {
-  closeSync,
-  constants,
-  mkdtempSync,
-  openSync,
-  readFileSync,
-  rmSync,
-  statfsSync,
-  writeFileSync,
-  writeSync,
-} from 'node:fs';
+import { closeSync, constants, mkdtempSync, openSync, rmSync, statfsSync, writeSync } from 'node:fs';
 import { open } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -90,7 +80,7 @@ async function measureAll(run: Run, withPeers: boolean): Promise<number> {
   const ratios = await measureOpening(run, unlocked, yardstick);
   for (const worker of workers) worker.postMessage('close');
   await measureFiles(run, unlocked);
-  const overMiB = await measureMemory(run, unlocked);
+  const overMiB = measureMemory(run);
   const bestPeer = withPeers ? await measurePeers(run) : undefined;
 
   print('\nBars');
@@ -306,23 +296,17 @@ async function measureFiles(run: Run, unlocked: UnlockedHead): Promise<void> {
   }
 }
 
-/** Peak resident memory of the process during a strict opening, over what it was with all data in place. */
-async function measureMemory(run: Run, unlocked: UnlockedHead): Promise<number> {
-  globalThis.gc?.();
-  const status = (field: string): number =>
-    Number(new RegExp(`^${field}:\\s+(\\d+) kB$`, 'm').exec(readFileSync('/proc/self/status', 'utf8'))?.[1]) /
-    1024;
-  const sources = [memorySource(run.payload), { ...memorySource(run.payload), direct: undefined }];
-  let over = 0;
-  for (const { sizeBytes, read, direct } of sources) {
-    writeFileSync('/proc/self/clear_refs', '5'); // resets the high-water mark (proc(5))
-    const before = status('VmRSS');
-    const source: PayloadSource = direct === undefined ? { sizeBytes, read } : { sizeBytes, read, direct };
-    await openSealedModel(unlocked, source, { kind: 'memory', buffer: run.target }, { workers: THREADS });
-    over = Math.max(over, status('VmHWM') - before);
-  }
-  print(`\nMemory over the data while opening: ${over.toFixed(0)} MiB`);
-  return over;
+/** Peak resident memory of a strict opening over its data; the same at any size, so two sizes are shown. */
+function measureMemory({ sizeBytes }: Run): number {
+  const program = join(import.meta.dirname, 'sealed-model-memory.ts');
+  const over = (sizeMiB: number): number =>
+    Number(execFileSync(process.execPath, ['--expose-gc', program, String(sizeMiB)]).toString());
+  const sizeMiB = sizeBytes / MIB;
+  const [whole, quarter] = [over(sizeMiB), over(sizeMiB / 4)];
+  print(
+    `\nMemory over the data while opening: ${whole} MiB at ${sizeMiB} MiB, ${quarter} MiB at ${sizeMiB / 4} MiB`,
+  );
+  return whole;
 }
 
 /** The best opening rate of the three, GB/s. */

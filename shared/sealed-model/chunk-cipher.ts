@@ -6,7 +6,7 @@
  * For worker threads only: on the main thread, slabs from 256 KiB on make glibc return and fault in the same
  * pages again at every call.
  */
-import { createCipheriv, createDecipheriv, createSecretKey, type KeyObject } from 'node:crypto';
+import { createDecipheriv, createSecretKey, type KeyObject } from 'node:crypto';
 import { TAG_BYTES } from './format.ts';
 
 /** Input in memory is touched once, so the slab is the largest that fits into a core's L2 beside it. */
@@ -33,7 +33,7 @@ export function decryptChunk(
   decipher.setAuthTag(tag);
   for (let at = 0; at < ciphertext.length; at += slabBytes) {
     const end = Math.min(at + slabBytes, ciphertext.length);
-    place(decipher.update(ciphertext.subarray(at, end)), plaintext, at);
+    placeSlab(decipher.update(ciphertext.subarray(at, end)), plaintext, at);
   }
   try {
     decipher.final();
@@ -44,23 +44,8 @@ export function decryptChunk(
   }
 }
 
-/** Encrypts and returns the tag. `ciphertext` may be `plaintext` itself. */
-export function encryptChunk(
-  { key, nonce, associatedData, slabBytes }: ChunkParameters,
-  plaintext: Uint8Array,
-  ciphertext: Uint8Array,
-): Uint8Array {
-  const cipher = createCipheriv('aes-256-gcm', key, nonce, { authTagLength: TAG_BYTES });
-  cipher.setAAD(associatedData);
-  for (let at = 0; at < plaintext.length; at += slabBytes) {
-    const end = Math.min(at + slabBytes, plaintext.length);
-    place(cipher.update(plaintext.subarray(at, end)), ciphertext, at);
-  }
-  cipher.final();
-  return cipher.getAuthTag();
-}
-
-function place(slab: Buffer, target: Uint8Array, at: number): void {
+/** Copies a slab to its place, wipes it and gives its memory back. */
+export function placeSlab(slab: Buffer, target: Uint8Array, at: number): void {
   // `set` and `copy` move shared memory word by word (V8 must not tear what another thread may read); `fill` is a
   // plain memcpy, half as long again as fast, and nobody else looks at this range yet.
   Buffer.from(target.buffer, target.byteOffset + at, slab.length).fill(slab);

@@ -4,14 +4,13 @@
  * substituted data key fails the head's commitment. So it is read for what it says and believed in nothing.
  */
 import { parseStrictJson } from '../json.ts';
-import { canonicalJson } from './canonical-json.ts';
 import { SealedModelError } from './errors.ts';
 import { CONTEXT_BYTES } from './format.ts';
 import type { Head } from './head.ts';
 import { decodeBase64, isRecord } from './json-shapes.ts';
 
 export const KEY_FILE_MAX_BYTES = 65_536;
-const FORMAT = 'strongroom-key-v1';
+export const KEY_FILE_FORMAT = 'strongroom-key-v1';
 const WRAPS_MAX = 16;
 /** KMS Decrypt takes at most this much (AWS KMS API reference, Decrypt, CiphertextBlob). */
 const CIPHERTEXT_BLOB_MAX_BYTES = 6144;
@@ -35,21 +34,6 @@ export function isKmsKeyArn(text: string): boolean {
   return KMS_KEY_ARN.test(text);
 }
 
-export function encodeKeyFile({ context, wraps }: KeyFile): Uint8Array {
-  return new TextEncoder().encode(
-    `${canonicalJson({
-      context: base64(context),
-      format: FORMAT,
-      wraps: wraps.map(({ kind, keyArn, ciphertextBlob, label }) => ({
-        kind,
-        keyArn,
-        ciphertextBlob: base64(ciphertextBlob),
-        label,
-      })),
-    })}\n`,
-  );
-}
-
 /** Throws SealedModelError SEALED_KEY_FILE_MALFORMED. */
 export function parseKeyFile(bytes: Uint8Array): KeyFile {
   let value: unknown;
@@ -61,7 +45,8 @@ export function parseKeyFile(bytes: Uint8Array): KeyFile {
   if (!isRecord(value, ['context', 'format', 'wraps'])) {
     throw malformed('it must have exactly context, format and wraps');
   }
-  if (value.format !== FORMAT) throw malformed(`its format must be ${JSON.stringify(FORMAT)}`);
+  if (value.format !== KEY_FILE_FORMAT)
+    throw malformed(`its format must be ${JSON.stringify(KEY_FILE_FORMAT)}`);
   const context = typeof value.context === 'string' ? decodeBase64(value.context) : undefined;
   if (context?.length !== CONTEXT_BYTES) throw malformed('context must be 32 bytes in base64');
   if (!Array.isArray(value.wraps) || value.wraps.length === 0 || value.wraps.length > WRAPS_MAX) {

@@ -19,7 +19,8 @@ export interface Prelude {
   readonly payloadSizeBytes: number;
 }
 
-const AT = {
+/** Where each field begins. */
+export const PRELUDE_AT = {
   magic: 0,
   version: 8,
   suite: 10,
@@ -34,21 +35,6 @@ const AT = {
   reserved: 40,
 } as const;
 
-export function encodePrelude({ sizes, coreBytes, payloadSizeBytes }: Prelude): Uint8Array {
-  const bytes = new Uint8Array(PRELUDE_BYTES);
-  const view = new DataView(bytes.buffer);
-  bytes.set(MAGIC, AT.magic);
-  view.setUint16(AT.version, FORMAT_VERSION);
-  view.setUint16(AT.suite, SUITE_AES256GCM_HKDFSHA512);
-  view.setUint8(AT.chunkLog2, sizes.chunkLog2);
-  view.setUint8(AT.segmentLog2, sizes.segmentLog2);
-  view.setUint8(AT.epochLog2, sizes.epochLog2);
-  view.setUint32(AT.coreBytes, coreBytes);
-  view.setBigUint64(AT.chunkCount, BigInt(geometryOf(sizes, payloadSizeBytes).chunkCount));
-  view.setBigUint64(AT.payloadSize, BigInt(payloadSizeBytes));
-  return bytes;
-}
-
 export function decodePrelude(head: Uint8Array): Prelude {
   const bytes = head.subarray(0, PRELUDE_BYTES);
   if (bytes.length < PRELUDE_BYTES) {
@@ -58,31 +44,31 @@ export function decodePrelude(head: Uint8Array): Prelude {
   if (MAGIC.some((byte, at) => bytes[at] !== byte)) {
     throw malformed('it does not begin with the magic number of a sealed model');
   }
-  expectKnown('format version', view.getUint16(AT.version), FORMAT_VERSION);
-  expectKnown('suite', view.getUint16(AT.suite), SUITE_AES256GCM_HKDFSHA512);
-  expectKnown('flags', view.getUint32(AT.flags), 0);
-  if (bytes[AT.zero] !== 0 || bytes.subarray(AT.reserved).some((byte) => byte !== 0)) {
+  expectKnown('format version', view.getUint16(PRELUDE_AT.version), FORMAT_VERSION);
+  expectKnown('suite', view.getUint16(PRELUDE_AT.suite), SUITE_AES256GCM_HKDFSHA512);
+  expectKnown('flags', view.getUint32(PRELUDE_AT.flags), 0);
+  if (bytes[PRELUDE_AT.zero] !== 0 || bytes.subarray(PRELUDE_AT.reserved).some((byte) => byte !== 0)) {
     throw malformed('reserved bytes of the prelude are not zero');
   }
   const sizes = {
-    chunkLog2: view.getUint8(AT.chunkLog2),
-    segmentLog2: view.getUint8(AT.segmentLog2),
-    epochLog2: view.getUint8(AT.epochLog2),
+    chunkLog2: view.getUint8(PRELUDE_AT.chunkLog2),
+    segmentLog2: view.getUint8(PRELUDE_AT.segmentLog2),
+    epochLog2: view.getUint8(PRELUDE_AT.epochLog2),
   };
   if (!validChunkSizes(sizes)) {
     throw malformed(`chunk, segment and epoch sizes ${Object.values(sizes).join(', ')} are not allowed`);
   }
-  const coreBytes = view.getUint32(AT.coreBytes);
+  const coreBytes = view.getUint32(PRELUDE_AT.coreBytes);
   if (coreBytes === 0 || coreBytes > CORE_MAX_BYTES) {
     throw malformed(`the core header may have 1 to ${CORE_MAX_BYTES} bytes, not ${coreBytes}`);
   }
-  const payloadSize = view.getBigUint64(AT.payloadSize);
+  const payloadSize = view.getBigUint64(PRELUDE_AT.payloadSize);
   if (payloadSize > BigInt(PAYLOAD_MAX_BYTES)) {
     throw malformed(`the payload may have at most ${PAYLOAD_MAX_BYTES} bytes, not ${payloadSize}`);
   }
   const payloadSizeBytes = Number(payloadSize);
   const geometry = geometryOf(sizes, payloadSizeBytes);
-  const chunkCount = view.getBigUint64(AT.chunkCount);
+  const chunkCount = view.getBigUint64(PRELUDE_AT.chunkCount);
   if (chunkCount !== BigInt(geometry.chunkCount)) {
     throw malformed(
       `${payloadSize} bytes make ${geometry.chunkCount} chunks, the prelude says ${chunkCount}`,

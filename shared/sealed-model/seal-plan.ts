@@ -21,7 +21,7 @@ import {
 } from './format.ts';
 import { contextOf } from './head.ts';
 import { comparePaths, faultOfIdentity, faultOfPaths, type ModelIdentity } from './identity.ts';
-import { encodePrelude } from './prelude.ts';
+import { encodePrelude } from './prelude-write.ts';
 
 export interface SealPlan {
   readonly identity: ModelIdentity;

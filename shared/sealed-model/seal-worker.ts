@@ -1,7 +1,7 @@
 /** The worker thread that seals: encrypts one chunk after another in place, and hashes what comes out. */
-import { createHash, type Hash, type KeyObject } from 'node:crypto';
+import { createCipheriv, createHash, type Hash, type KeyObject } from 'node:crypto';
 import { parentPort, workerData } from 'node:worker_threads';
-import { encryptChunk, SLAB_BYTES_BESIDE_BUFFER, secretKeyOf } from './chunk-cipher.ts';
+import { type ChunkParameters, placeSlab, SLAB_BYTES_BESIDE_BUFFER, secretKeyOf } from './chunk-cipher.ts';
 import {
   chunkAssociatedData,
   chunkLengthBytes,
@@ -68,4 +68,20 @@ function keyOfEpoch(epoch: number): KeyObject {
     current = { epoch, key: secretKeyOf(new Uint8Array(payloadKeys, epoch * KEY_BYTES, KEY_BYTES)) };
   }
   return current.key;
+}
+
+/** Encrypts and returns the tag. `ciphertext` may be `plaintext` itself. */
+function encryptChunk(
+  { key, nonce, associatedData, slabBytes }: ChunkParameters,
+  plaintext: Uint8Array,
+  ciphertext: Uint8Array,
+): Uint8Array {
+  const cipher = createCipheriv('aes-256-gcm', key, nonce, { authTagLength: TAG_BYTES });
+  cipher.setAAD(associatedData);
+  for (let at = 0; at < plaintext.length; at += slabBytes) {
+    const end = Math.min(at + slabBytes, plaintext.length);
+    placeSlab(cipher.update(plaintext.subarray(at, end)), ciphertext, at);
+  }
+  cipher.final();
+  return cipher.getAuthTag();
 }

@@ -1,5 +1,6 @@
 import { describe, expect, it } from 'vitest';
-import { encodeKeyFile, expectKeyFileOf, parseKeyFile } from '../../../shared/sealed-model/key-file.ts';
+import { expectKeyFileOf, parseKeyFile } from '../../../shared/sealed-model/key-file.ts';
+import { encodeKeyFile } from '../../../shared/sealed-model/key-file-write.ts';
 import { bytesOf, sealBytes } from './seals.ts';
 
 const ARN = 'arn:aws:kms:eu-central-1:111122223333:key/1234abcd-12ab-34cd-56ef-1234567890ab';
