@@ -10,6 +10,7 @@ import { writeFileSync } from 'node:fs';
 import { performance } from 'node:perf_hooks';
 import { CONTROL_PORT, SERVICE_PORT } from '../link/ports.ts';
 import { EnclaveClock } from './clock.ts';
+import { freeDroppedKeys } from './dropped-keys.ts';
 import { type Engine, startEngine } from './engine/supervisor.ts';
 import { createEvidenceIssuer } from './evidence.ts';
 import { type HostService, hostService } from './host/host-service.ts';
@@ -96,6 +97,7 @@ async function load(
     await reached('weights-opened');
   } finally {
     dataKey.fill(0);
+    freeDroppedKeys();
   }
   await reached('data-key-wiped');
 

@@ -19,9 +19,13 @@ const HARDENING_FLAGS = [
 /** The only flags with which the engine's process starts. */
 export const ENGINE_NODE_FLAGS: readonly string[] = HARDENING_FLAGS;
 
-/** The only flags with which the enclave process starts. OpenSSL keeps private keys in the secure heap. */
+/**
+ * The only flags with which the enclave process starts. OpenSSL keeps private keys in the secure heap, and the
+ * boot has dropped keys collected at a moment of its choice (enclave/dropped-keys.ts).
+ */
 export const ENCLAVE_NODE_FLAGS: readonly string[] = [
   ...HARDENING_FLAGS,
+  '--expose-gc',
   '--secure-heap=131072',
   '--secure-heap-min=16',
 ];

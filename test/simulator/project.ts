@@ -10,6 +10,7 @@ const ROOT = join(import.meta.dirname, '..', '..');
 const OURS = [
   'shared',
   'enclave/package.json',
+  'enclave/errors.ts',
   'enclave/start-guard.ts',
   'enclave/nsm',
   'simulator/package.json',
