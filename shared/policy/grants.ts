@@ -6,6 +6,7 @@ import { accountOfIdentityArn, accountOfRootArn } from './arn.ts';
 import { PolicyError } from './errors.ts';
 import { asciiLower } from './glob.ts';
 import type { CallerIdentity, Grant, PolicyRequest } from './model.ts';
+import { isUniqueId } from './principals.ts';
 import type { RequestContext } from './variables.ts';
 
 /** Operations that carry an encryption context; constraints on it do not concern the others. */
@@ -44,7 +45,7 @@ export function evaluateGrant(grant: Grant, request: PolicyRequest, context: Req
 }
 
 function grantee(arn: string, caller: CallerIdentity): 'direct' | 'account' | 'none' {
-  if (arn === caller.arn || arn === caller.sessionArn) return 'direct';
+  if (arn === caller.arn || arn === caller.sessionArn || arn === caller.uniqueId) return 'direct';
   return accountOfRootArn(arn) === caller.accountId ? 'account' : 'none';
 }
 
@@ -73,10 +74,11 @@ export function parseGrant(entry: unknown): Grant {
   const isService = /^[a-z0-9-]+(\.[a-z0-9-]+)+$/.test(GranteePrincipal);
   if (
     !isService &&
+    !isUniqueId(GranteePrincipal) &&
     accountOfIdentityArn(GranteePrincipal) === undefined &&
     accountOfRootArn(GranteePrincipal) === undefined
   ) {
-    throw bad('a whole principal ARN as GranteePrincipal');
+    throw bad('a whole principal ARN, or the id of a deleted principal, as GranteePrincipal');
   }
   const constraints = asObject(Constraints, 'Constraints');
   const {

@@ -17,11 +17,16 @@ export function parseAwsPrincipal(text: string, where: string): Principal {
   const accountId = /^\d{12}$/.test(text) ? text : accountOfRootArn(text);
   if (accountId !== undefined) return { kind: 'account', text, accountId };
   if (accountOfIdentityArn(text) !== undefined) return { kind: 'identity', text };
-  if (/^A(?:RO|ID)A[A-Z0-9]{12,128}$/.test(text)) return { kind: 'unique-id', text };
+  if (isUniqueId(text)) return { kind: 'unique-id', text };
   throw new PolicyError(
     'POLICY_PRINCIPAL',
     `${where}: expected "*", an account, or the whole ARN of a user, role or session, found ${JSON.stringify(text)}`,
   );
+}
+
+/** `AROA…` of a role or `AIDA…` of a user: what AWS shows where a principal was deleted. */
+export function isUniqueId(text: string): boolean {
+  return /^A(?:RO|ID)A[A-Z0-9]{12,128}$/.test(text);
 }
 
 /** An entry of `{"Service": …}`, for example `lambda.amazonaws.com`. */
