@@ -7,9 +7,9 @@
  * answers in that form. DER is the one encoding of BER in which equal values have equal octets; certificates
  * are in DER.
  *
- * The accepted subset: exactly one value, no trailing bytes; tag numbers 0 to 29; lengths in the fewest octets
- * (in BER too, or indefinite); DER demands definite lengths, primitive strings, minimal integers, zero unused
- * bits. Size, depth and number of values are bounded before anything is built.
+ * The accepted subset: exactly one value, no trailing bytes; tag numbers 0 to 29; lengths of at most 4 octets;
+ * DER demands definite lengths in the fewest octets, primitive strings, minimal integers, zero unused bits.
+ * Size, depth and number of values are bounded before anything is built.
  *
  * node-forge reads the value; the scan in codec/asn1-scan.ts comes first, because node-forge alone skips those
  * rules and keeps no positions. Both must see the same tree, or the value is refused.

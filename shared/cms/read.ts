@@ -134,20 +134,36 @@ function parseRecipient(recipients: Asn1): Pick<EnvelopedData, 'recipientKeyId' 
 }
 
 /**
- * Absent parameters mean SHA-1 (RFC 4055 4.1), which KMS once honoured: so both must be there. A label
- * (pSourceAlgorithm) must not.
+ * Absent parameters mean SHA-1 (RFC 4055 4.1), which KMS once honoured: so both must be there. The label is
+ * empty: left out, as KMS does, or written out.
  */
 function expectOaepSha256(algorithm: Asn1): void {
   const code = 'CMS_KEY_ENCRYPTION_REFUSED';
   const [oid, parameters] = fields(algorithm, 'the key encryption algorithm', 2, code);
   expectOid(oid, OID.RSAES_OAEP, code, 'the key encryption algorithm');
-  const [hash, mask] = fields(parameters, 'the RSAES-OAEP parameters', 2, code);
+  expectTag(parameters, 'universal', TAG.SEQUENCE, 'the RSAES-OAEP parameters', code);
+  const [hash, mask, label, ...others] = parameters.children;
+  if (hash === undefined || mask === undefined || others.length > 0) {
+    refuse(code, 'the RSAES-OAEP parameters are not hash and mask');
+  }
+  if (label !== undefined) expectEmptyLabel(label);
   const [hashAlgorithm] = members(hash, 'context', 0, 'the OAEP hash', 1, code);
   expectSha256(hashAlgorithm, 'the OAEP hash');
   const [maskAlgorithm] = members(mask, 'context', 1, 'the OAEP mask', 1, code);
   const [maskOid, maskHash] = fields(maskAlgorithm, 'the OAEP mask', 2, code);
   expectOid(maskOid, OID.MGF1, code, 'the OAEP mask');
   expectSha256(maskHash, 'the hash of the OAEP mask');
+}
+
+/** pSpecifiedEmpty, the default (RFC 4055 4.1). */
+function expectEmptyLabel(label: Asn1): void {
+  const code = 'CMS_KEY_ENCRYPTION_REFUSED';
+  const [algorithm] = members(label, 'context', 2, 'the OAEP label', 1, code);
+  const [oid, value] = fields(algorithm, 'the OAEP label', 2, code);
+  expectOid(oid, OID.P_SPECIFIED, code, 'the OAEP label');
+  if (primitive(value, 'universal', TAG.OCTET_STRING, 'the OAEP label', code).length > 0) {
+    refuse(code, 'the OAEP label is not empty');
+  }
 }
 
 /** NULL parameters and absent ones mean the same (RFC 4055 2.1: readers must accept both). */

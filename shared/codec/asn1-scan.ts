@@ -28,6 +28,8 @@ const TAG_NUMBER = 0x1f;
 /** 31 announces a longer number; 30 is BMPString, which node-forge reads in pairs of octets in every class. */
 const HIGHEST_TAG_NUMBER = 29;
 const END_OF_CONTENTS = 0x00;
+/** What writers that reserve room for a length use; more than enough for any bytes accepted here. */
+const LENGTH_MAX_OCTETS = 4;
 
 export function scanAsn1(bytes: Uint8Array, rules: 'der' | 'ber', limits: Asn1Limits): Span {
   if (bytes.length > limits.maxBytes) {
@@ -108,13 +110,14 @@ function readHeader(bytes: Uint8Array, at: number, limit: number, rules: 'der' |
   let contentStart = at + 2;
   let length = first;
   if (first > 0x80) {
-    // Three octets hold any length below maxBytes; X.690 8.1.3.5 and 10.1: DER uses the fewest octets.
     const octets = first & 0x7f;
-    if (octets > 3) throw new CodecError('ASN1_LIMIT', `length of ${octets} octets (offset ${at})`);
+    if (octets > LENGTH_MAX_OCTETS)
+      throw new CodecError('ASN1_LIMIT', `length of ${octets} octets (offset ${at})`);
     length = 0;
     for (let i = 0; i < octets; i++) length = length * 256 + octet(bytes, contentStart++, limit);
-    const fewest = length < 0x80 ? 0 : length < 0x100 ? 1 : length < 0x10000 ? 2 : 3;
-    if (octets !== fewest) {
+    // X.690 8.1.3.5 and 10.1: DER uses the fewest octets, BER any number of them.
+    const fewest = length < 0x80 ? 0 : length < 0x100 ? 1 : length < 0x10000 ? 2 : length < 0x1000000 ? 3 : 4;
+    if (rules === 'der' && octets !== fewest) {
       throw new CodecError('ASN1_REFUSED', `length in ${octets} octets, ${fewest} would do (offset ${at})`);
     }
   }

@@ -62,7 +62,8 @@ describe('reading DER', () => {
     ['an indefinite length', '30 80 05 00 00 00', 'ASN1_REFUSED'],
     ['a length in more octets than needed', '04 81 01 aa', 'ASN1_REFUSED'],
     ['a length with a leading zero octet', `04 82 00 80 ${'00'.repeat(128)}`, 'ASN1_REFUSED'],
-    ['a length of four octets', '04 84 00 00 00 01 aa', 'ASN1_LIMIT'],
+    ['a length of four octets', '04 84 00 00 00 01 aa', 'ASN1_REFUSED'],
+    ['a length of five octets', '04 85 00 00 00 00 01 aa', 'ASN1_LIMIT'],
     ['the reserved length FF', '04 ff', 'ASN1_LIMIT'],
     ['a tag number of two octets', '1f 81 01 00', 'ASN1_REFUSED'],
     ['tag number 30', '9e 01 41', 'ASN1_REFUSED'],
@@ -102,6 +103,15 @@ describe('reading DER', () => {
 });
 
 describe('reading BER', () => {
+  it.each(['04 81 01 aa', '04 82 00 01 aa', '04 84 00 00 00 01 aa', '24 83 00 00 03 04 01 aa'])(
+    'accepts a length in more octets than needed: %s',
+    (text) => {
+      const value = readBer(hex(text));
+      expect((value.children[0] ?? value).content).toEqual(hex('aa'));
+      expect(value.raw).toEqual(hex(text));
+    },
+  );
+
   it('accepts indefinite lengths, nested in one another and in definite ones', () => {
     const value = readBer(hex('30 80 30 09 24 80 04 01 aa 04 00 00 00 a0 80 00 00 00 00'));
     expect(value.indefinite).toBe(true);
@@ -117,7 +127,8 @@ describe('reading BER', () => {
     ['half an end-of-contents', '30 80 05 00 00', 'ASN1_MALFORMED'],
     ['an end-of-contents that reaches over the enclosing value', '30 03 30 80 00 00', 'ASN1_MALFORMED'],
     ['an indefinite length on a primitive value', '04 80 00 00', 'ASN1_MALFORMED'],
-    ['a length in more octets than needed', '04 81 01 aa', 'ASN1_REFUSED'],
+    ['a length of five octets', '04 85 00 00 00 00 01 aa', 'ASN1_LIMIT'],
+    ['a long length that reaches past the end', '04 84 ff ff ff ff aa', 'ASN1_MALFORMED'],
     ['a constructed INTEGER', '22 03 02 01 01', 'ASN1_REFUSED'],
     ['trailing bytes', '30 80 00 00 00', 'ASN1_TRAILING_BYTES'],
   ])('refuses %s', (_what, bytes, code) => {

@@ -56,9 +56,43 @@ function flip(node: Editable, offset: number): void {
   content[offset] = (content[offset] as number) ^ 1;
 }
 
+/** How a level is written: its length left open, or in the fewest octets, or in four. */
+type Form = 'open' | 'short' | 'long';
+
+/** Every level of the message in the form that `form` chooses by the level's number, counted as they come. */
+const BER_FORMS: [name: string, form: (level: number) => Form][] = [
+  ['every length left open', () => 'open'],
+  ['every length in four octets', () => 'long'],
+  ['open lengths at even levels', (level) => (level % 2 === 0 ? 'open' : 'short')],
+  ['open lengths at odd levels', (level) => (level % 2 === 1 ? 'open' : 'short')],
+  ['a mixture of all', (level) => (['long', 'open', 'short'] as const)[level % 3] as Form],
+];
+
+function inBer(node: Editable, form: (level: number) => Form, level = { count: 0 }): Uint8Array {
+  const how = form(level.count++);
+  const constructed = node.content === undefined;
+  const classBits = ['universal', 'application', 'context', 'private'].indexOf(node.tagClass) << 6;
+  const identifier = classBits | (constructed ? 0x20 : 0) | node.tag;
+  const content = node.content ?? Buffer.concat(node.children.map((child) => inBer(child, form, level)));
+  if (how === 'open' && constructed)
+    return Buffer.concat([Buffer.of(identifier, 0x80), content, Buffer.of(0, 0)]);
+  const length = Buffer.alloc(4);
+  length.writeUInt32BE(content.length);
+  const octets = how === 'long' ? 4 : content.length < 0x80 ? 0 : content.length < 0x100 ? 1 : 2;
+  const prefix = octets === 0 ? [content.length] : [0x80 | octets, ...length.subarray(4 - octets)];
+  return Buffer.concat([Buffer.of(identifier, ...prefix), content]);
+}
+
 const ENVELOPED = [1, 0];
 const RECIPIENT = [...ENVELOPED, 1, 0];
 const CONTENT = [...ENVELOPED, 2];
+
+/** pSourceAlgorithm of RSAES-OAEP. */
+function label(content: Uint8Array, kind: string = OID.P_SPECIFIED): Editable {
+  const value = { tagClass: 'universal', tag: TAG.OCTET_STRING, content } as unknown as Editable;
+  const algorithm: Editable = { tagClass: 'universal', tag: TAG.SEQUENCE, children: [oid(kind), value] };
+  return { tagClass: 'context', tag: 2, children: [algorithm] };
+}
 
 function oid(dotted: string): Editable {
   return { tagClass: 'universal', tag: TAG.OID, content: oidToBytes(dotted) } as Editable;
@@ -115,6 +149,35 @@ describe('what was sealed opens again', () => {
       at(tree, ...RECIPIENT, 2, 1, 0, 0).children.pop();
       at(tree, ...RECIPIENT, 2, 1, 1, 0, 1).children.pop();
     });
+    expect(openEnvelopedData(bytes, recipient)).toEqual(dataKey);
+  });
+
+  it('when the label of OAEP is written out as empty', () => {
+    const bytes = rewritten((tree) => at(tree, ...RECIPIENT, 2, 1).children.push(label(new Uint8Array(0))));
+    expect(openEnvelopedData(bytes, recipient)).toEqual(dataKey);
+  });
+
+  it.each(BER_FORMS)('in BER with %s', (_, form) => {
+    const bytes = inBer(
+      editable(readBer(sealEnvelopedData(dataKey, recipient.spki, { pieceBytes: 20 }))),
+      form,
+    );
+    expect(openEnvelopedData(bytes, recipient)).toEqual(dataKey);
+  });
+
+  it('with empty pieces between the others', () => {
+    const empty = {
+      tagClass: 'universal',
+      tag: TAG.OCTET_STRING,
+      content: new Uint8Array(0),
+    } as unknown as Editable;
+    const bytes = rewritten(
+      (tree) => {
+        const pieces = at(tree, ...CONTENT, 2).children;
+        at(tree, ...CONTENT, 2).children = [empty, ...pieces.flatMap((piece) => [piece, empty])];
+      },
+      sealEnvelopedData(dataKey, recipient.spki, { pieceBytes: 20 }),
+    );
     expect(openEnvelopedData(bytes, recipient)).toEqual(dataKey);
   });
 
@@ -182,7 +245,17 @@ describe('refused, each for its own reason', () => {
     ['hash and mask swapped', 'CMS_KEY_ENCRYPTION_REFUSED', (t) => at(t, ...RECIPIENT, 2, 1).children.reverse()],
     ['a hash with parameters', 'CMS_KEY_ENCRYPTION_REFUSED', (t) => Object.assign(at(t, ...RECIPIENT, 2, 1, 0, 0, 1), { tag: TAG.OCTET_STRING })],
     ['a NULL with content', 'CMS_KEY_ENCRYPTION_REFUSED', (t) => { at(t, ...RECIPIENT, 2, 1, 0, 0).children.push(at(t, ...RECIPIENT, 2, 1, 0, 0, 1)); }],
-    ['an OAEP label', 'CMS_KEY_ENCRYPTION_REFUSED', (t) => at(t, ...RECIPIENT, 2, 1).children.push({ tagClass: 'context', tag: 2, children: [] })],
+    ['an OAEP label that is not empty', 'CMS_KEY_ENCRYPTION_REFUSED', (t) => at(t, ...RECIPIENT, 2, 1).children.push(label(Uint8Array.of(1)))],
+    ['an OAEP label of another kind', 'CMS_KEY_ENCRYPTION_REFUSED', (t) => at(t, ...RECIPIENT, 2, 1).children.push(label(new Uint8Array(0), OID.DATA))],
+    ['two OAEP labels', 'CMS_KEY_ENCRYPTION_REFUSED', (t) => at(t, ...RECIPIENT, 2, 1).children.push(label(new Uint8Array(0)), label(new Uint8Array(0)))],
+    ['a mask of another width', 'CMS_KEY_ENCRYPTION_REFUSED', (t) => Object.assign(at(t, ...RECIPIENT, 2, 1, 1, 0, 1, 0), oid('2.16.840.1.101.3.4.2.2'))],
+    ['an IV of 8 bytes', 'CMS_CONTENT_ENCRYPTION_REFUSED', (t) => Object.assign(at(t, ...CONTENT, 1, 1), { content: new Uint8Array(8) })],
+    ['an IV of 17 bytes', 'CMS_CONTENT_ENCRYPTION_REFUSED', (t) => Object.assign(at(t, ...CONTENT, 1, 1), { content: new Uint8Array(17) })],
+    ['an IV inside a SEQUENCE', 'CMS_CONTENT_ENCRYPTION_REFUSED', (t) => { at(t, ...CONTENT, 1).children[1] = { tagClass: 'universal', tag: TAG.SEQUENCE, children: [] }; }],
+    ['a further member of ContentInfo', 'CMS_MALFORMED', (t) => t.children.push(oid(OID.DATA))],
+    ['a further member of the content info', 'CMS_MALFORMED', (t) => at(t, ...CONTENT).children.push(oid(OID.DATA))],
+    ['two messages in one', 'CMS_MALFORMED', (t) => at(t, 1).children.push(at(t, ...ENVELOPED))],
+    ['an empty OAEP label without kind', 'CMS_KEY_ENCRYPTION_REFUSED', (t) => at(t, ...RECIPIENT, 2, 1).children.push({ tagClass: 'context', tag: 2, children: [] })],
     ['an encrypted key shorter than the modulus', 'CMS_KEY_ENCRYPTION_REFUSED', (t) => Object.assign(at(t, ...RECIPIENT, 3), { content: at(t, ...RECIPIENT, 3).content?.subarray(1) })],
     ['an encrypted key with a zero in front', 'CMS_KEY_ENCRYPTION_REFUSED', (t) => Object.assign(at(t, ...RECIPIENT, 3), { content: Buffer.concat([Buffer.of(0), at(t, ...RECIPIENT, 3).content as Uint8Array]) })],
     ['a further member of the recipient', 'CMS_MALFORMED', (t) => at(t, ...RECIPIENT).children.push(oid(OID.DATA))],
