@@ -27,6 +27,9 @@ const INTEGER_RANGE: Readonly<Record<string, readonly [bigint, bigint]>> = {
   UINT64: [0n, 2n ** 64n - 1n],
 };
 
+/** Elements of one tensor as JSON, either way: as strings and lists they take many times their size in memory. */
+export const JSON_MAX_ELEMENTS = 2 ** 20;
+
 /** The little-endian bytes of JSON data. Throws ApiError API_INVALID that names `field`. */
 export function tensorFromJson(
   field: string,
@@ -64,6 +67,9 @@ export function tensorFromJson(
 /** Flat data has as many elements as the shape; nested data has lists exactly as the shape says. */
 function flatten(field: string, shape: readonly number[], data: readonly RequestJson[]): RequestJson[] {
   const count = elementCount(shape);
+  if (count === undefined || count > JSON_MAX_ELEMENTS) {
+    throw invalid(field, `expected at most ${JSON_MAX_ELEMENTS} elements as JSON: send binary data`);
+  }
   if (!Array.isArray(data[0])) {
     if (data.length !== count) throw invalid(field, `expected ${count} elements, found ${data.length}`);
     if (data.some((element) => Array.isArray(element))) throw invalid(field, 'mixes elements and lists');
@@ -144,10 +150,13 @@ export function tensorToJson(tensor: Tensor): string {
   return `[${elementTexts(tensor).join(',')}]`;
 }
 
-function elementTexts({ name, datatype, data }: Tensor): string[] {
+function elementTexts({ name, datatype, shape, data }: Tensor): string[] {
   const refused = (why: string): ApiError =>
     new ApiError('API_NOT_REPRESENTABLE', `output ${name}: ${why}: ask for it as binary data`);
   if (datatype === 'FP16') throw refused('FP16 has no JSON form');
+  const count = elementCount(shape);
+  if (count === undefined || count > JSON_MAX_ELEMENTS)
+    throw refused(`more than ${JSON_MAX_ELEMENTS} elements`);
   if (datatype === 'BYTES') {
     const utf8 = new TextDecoder('utf-8', { fatal: true, ignoreBOM: true });
     return readBytesElements(data).map((element) => {
@@ -160,7 +169,7 @@ function elementTexts({ name, datatype, data }: Tensor): string[] {
   }
   const view = new DataView(data.buffer, data.byteOffset, data.length);
   const size = ELEMENT_BYTES[datatype];
-  return Array.from({ length: data.length / size }, (_, index) => {
+  return Array.from({ length: count }, (_, index) => {
     const value = readElement(view, index * size, datatype);
     if (typeof value === 'number' && !Number.isFinite(value))
       throw refused('NaN and infinities have no JSON form');

@@ -2,6 +2,9 @@
  * JSON of request bodies (RFC 8259), strict, and exact where JSON.parse is not: an integer that a double
  * cannot hold becomes a bigint, because INT64 and UINT64 tensors hold such integers. Duplicate members, lone
  * surrogates, a byte order mark, a number beyond a double's range and deep nesting are refused.
+ *
+ * Three bytes of JSON can become two hundred of memory, so length, objects and members are bounded as well: a
+ * request has a few objects for each tensor, and its large tensors are better sent as binary data.
  */
 import { ApiError } from './errors.ts';
 
@@ -13,14 +16,23 @@ export interface RequestObject {
 
 /** Tensors nest as deep as their rank; the rest of a request nests five deep. */
 const MAX_DEPTH = 40;
+const MAX_BYTES = 32 * 1024 * 1024;
+const MAX_OBJECTS = 8192;
+const MAX_MEMBERS = 64;
 
 const NUMBER = /-?(?:0|[1-9][0-9]*)(\.[0-9]+)?([eE][+-]?[0-9]+)?/y;
 const SPACE = /[ \t\n\r]*/y;
 // biome-ignore lint/suspicious/noControlCharactersInRegex: JSON strings may not hold control characters
 const PLAIN_CHARACTERS = /[^"\\\u0000-\u001f]*/y;
 
-/** Throws ApiError API_INVALID with the position of the fault. */
+/** Throws ApiError API_INVALID with the position of the fault, or API_TOO_LARGE. */
 export function parseRequestJson(bytes: Uint8Array): RequestJson {
+  if (bytes.length > MAX_BYTES) {
+    throw new ApiError(
+      'API_TOO_LARGE',
+      `body: expected at most ${MAX_BYTES} bytes of JSON: send binary data`,
+    );
+  }
   let text: string;
   try {
     text = new TextDecoder('utf-8', { fatal: true, ignoreBOM: true }).decode(bytes);
@@ -33,6 +45,7 @@ export function parseRequestJson(bytes: Uint8Array): RequestJson {
 class Parser {
   readonly #text: string;
   #at = 0;
+  #objects = 0;
 
   constructor(text: string) {
     this.#text = text;
@@ -67,7 +80,10 @@ class Parser {
   }
 
   #object(depth: number): RequestObject {
+    this.#objects += 1;
+    if (this.#objects > MAX_OBJECTS) throw this.#fault(`more than ${MAX_OBJECTS} objects`);
     const object: RequestObject = Object.create(null);
+    let members = 0;
     this.#at += 1;
     if (this.#takes('}')) return object;
     do {
@@ -75,6 +91,8 @@ class Parser {
       if (this.#text[this.#at] !== '"') throw this.#fault('expected a member name');
       const name = this.#string();
       if (Object.hasOwn(object, name)) throw this.#fault('a member appears twice');
+      members += 1;
+      if (members > MAX_MEMBERS) throw this.#fault(`more than ${MAX_MEMBERS} members`);
       if (!this.#takes(':')) throw this.#fault('expected ":"');
       object[name] = this.#value(depth + 1);
     } while (this.#takes(','));

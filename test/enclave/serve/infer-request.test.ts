@@ -13,6 +13,7 @@ import {
   readHeaderLength,
 } from '../../../enclave/serve/infer-request.ts';
 import { encodeInferResponse } from '../../../enclave/serve/infer-response.ts';
+import { JSON_MAX_ELEMENTS } from '../../../enclave/serve/json-tensor.ts';
 
 const metadata: ModelMetadata = {
   inputs: [
@@ -126,6 +127,15 @@ describe('an inference request in JSON', () => {
         expect.objectContaining({ code: 'API_INVALID' }),
       );
     }
+  });
+
+  it('refuses so many elements that their values would fill the memory', () => {
+    const ones = (count: number) =>
+      `{"inputs":[{"name":"x","datatype":"UINT8","shape":[${count}],"data":[${'1,'.repeat(count - 1)}1]}]}`;
+    expect(parse(ones(JSON_MAX_ELEMENTS), only('UINT8')).inputs[0]?.data).toHaveLength(JSON_MAX_ELEMENTS);
+    expect(() => parse(ones(JSON_MAX_ELEMENTS + 1), only('UINT8'))).toThrow(
+      expect.objectContaining({ code: 'API_INVALID' }),
+    );
   });
 
   it.each([
@@ -452,6 +462,15 @@ describe('an inference response', () => {
     [
       'BYTES that are no text',
       { ...y, datatype: 'BYTES' as const, shape: [1], data: Buffer.of(1, 0, 0, 0, 0xff) },
+    ],
+    [
+      'so many elements that their texts would fill the memory',
+      {
+        ...y,
+        datatype: 'UINT8' as const,
+        shape: [JSON_MAX_ELEMENTS + 1],
+        data: new Uint8Array(JSON_MAX_ELEMENTS + 1),
+      },
     ],
   ])('says that JSON cannot hold %s, and binary data can', (_, tensor) => {
     expect(() => encodeInferResponse(model, undefined, [{ name: 'y', binary: false }], [tensor])).toThrow(

@@ -102,3 +102,23 @@ describe('JSON of a request', () => {
     expect(() => parse('{"prompt": hunter2}')).toThrow(/^body: not JSON at character 11: expected a value$/);
   });
 });
+
+describe('JSON that is small to send and large to hold', () => {
+  const tooLarge = expect.objectContaining({ code: 'API_TOO_LARGE' });
+
+  it('is refused when it has more objects than any request, though each is two bytes', () => {
+    expect(parse(`[${'{},'.repeat(8191)}{}]`)).toHaveLength(8192);
+    expect(() => parse(`[${'{},'.repeat(8192)}{}]`)).toThrow(invalid);
+  });
+
+  it('is refused when an object has more members than any that we know', () => {
+    const object = (count: number) => `{${Array.from({ length: count }, (_, i) => `"${i}":0`).join()}}`;
+    expect(Object.keys(parse(object(64)) as object)).toHaveLength(64);
+    expect(() => parse(object(65))).toThrow(invalid);
+  });
+
+  it('is refused by its length before any of it is read', () => {
+    expect(() => parseRequestJson(new Uint8Array(32 * 1024 * 1024 + 1))).toThrow(tooLarge);
+    expect(() => parseRequestJson(new Uint8Array(32 * 1024 * 1024))).toThrow(invalid);
+  });
+});
