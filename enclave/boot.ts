@@ -19,7 +19,7 @@ import { type MeasuredDeployment, measureDeployment } from './measure-deployment
 import { type CheckedModel, checkModel, openWeights } from './model.ts';
 import { makeNonDumpable } from './native/process.ts';
 import { type Nsm, nsmClient } from './nsm/client.ts';
-import type { BootStep, Platform } from './platform.ts';
+import { type BootStep, engineUidOf, type Platform } from './platform.ts';
 import { Report } from './report.ts';
 import { serveControl } from './serve/control.ts';
 import { type Server, startServer } from './serve/server.ts';
@@ -47,7 +47,10 @@ export async function boot(platform: Platform): Promise<Server> {
   await reached('model-checked');
 
   const loaded: LoadedModel[] = [];
-  for (const model of models) loaded.push(await load(model, measured, { nsm, host, platform, reached }));
+  for (const [index, model] of models.entries()) {
+    const engineUid = engineUidOf(platform, index);
+    loaded.push(await load(model, measured, { nsm, host, platform, engineUid, reached }));
+  }
 
   const server = await serve(loaded, measured, { nsm, host, platform, clock, report });
   await reached('serving');
@@ -70,6 +73,7 @@ interface Loading {
   readonly nsm: Nsm;
   readonly host: HostService;
   readonly platform: Platform;
+  readonly engineUid: number | undefined;
   readonly reached: (step: BootStep) => Promise<void>;
 }
 
@@ -77,7 +81,7 @@ interface Loading {
 async function load(
   model: CheckedModel,
   measured: MeasuredDeployment,
-  { nsm, host, platform, reached }: Loading,
+  { nsm, host, platform, engineUid, reached }: Loading,
 ): Promise<LoadedModel> {
   const dataKey = await releaseDataKey({
     nsm,
@@ -104,7 +108,7 @@ async function load(
   const engine = await startEngine({
     modelFd: weights.fd,
     threads: Math.max(1, platform.cpuCount - 1),
-    ...(platform.engineUid === undefined ? {} : { uid: platform.engineUid }),
+    ...(engineUid === undefined ? {} : { uid: engineUid }),
   });
   await reached('engine-loaded');
   return { model, engine };

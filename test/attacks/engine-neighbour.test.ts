@@ -1,0 +1,70 @@
+/**
+ * Several models, several engines, and one of them was taken over. It must not get the weights of another, not
+ * even while that one starts and has not yet closed itself off.
+ */
+import { type ChildProcess, spawn } from 'node:child_process';
+import { closeSync } from 'node:fs';
+import { join } from 'node:path';
+import { afterEach, describe, expect, it } from 'vitest';
+import { startEngine } from '../../enclave/engine/supervisor.ts';
+import { engineUidOf } from '../../enclave/platform.ts';
+import { modelDescriptor } from '../support/onnx-models.ts';
+import { reachableProject } from '../support/reachable.ts';
+
+const project = reachableProject();
+const NEIGHBOUR = join(project, 'test', 'attacks', 'hostile-engine', 'neighbour.ts');
+const ENGINE = join(project, 'enclave', 'engine', 'main.ts');
+const WEIGHTS = 'the weights of another model';
+const FIRST_UID = 61_334;
+
+const neighbours: ChildProcess[] = [];
+afterEach(() => {
+  for (const child of neighbours.splice(0)) child.kill('SIGKILL');
+});
+
+/** Starts the hostile engine, then three times the other one, and returns all that the hostile one read. */
+async function readByNeighbour(uids: { hostile: number; other: number }): Promise<string> {
+  const child = spawn(process.execPath, [NEIGHBOUR], {
+    cwd: '/',
+    env: {},
+    uid: uids.hostile,
+    gid: uids.hostile,
+    stdio: ['ignore', 'pipe', 'ignore'],
+  });
+  neighbours.push(child);
+  let read = '';
+  await new Promise<void>((resolve, reject) => {
+    child.once('exit', () => reject(new Error('the hostile engine did not run')));
+    child.stdout.on('data', (chunk: Buffer) => {
+      read += chunk.toString('latin1');
+      if (read.includes('confined\n')) resolve();
+    });
+  });
+  const modelFd = modelDescriptor(Buffer.from(WEIGHTS));
+  for (let round = 0; round < 3; round++) {
+    await expect(startEngine({ modelFd, threads: 1, entry: ENGINE, uid: uids.other })).rejects.toMatchObject({
+      code: 'ENGINE_START_FAILED',
+    });
+  }
+  closeSync(modelFd);
+  expect(child.exitCode ?? child.signalCode).toBeNull();
+  return read;
+}
+
+describe.runIf(process.getuid?.() === 0)('an engine that was taken over', () => {
+  it('reads nothing of the engine that starts beside it, under the uids that the boot gives them', async () => {
+    const [hostile, other] = [0, 1].map((index) => engineUidOf({ engineUid: FIRST_UID }, index) as number);
+    const read = await readByNeighbour({ hostile: hostile as number, other: other as number });
+    expect(read).toBe('confined\n');
+  });
+
+  it('would read its weights if they shared a uid', async () => {
+    expect(await readByNeighbour({ hostile: FIRST_UID, other: FIRST_UID })).toContain(WEIGHTS);
+  });
+});
+
+it('has a uid that no other engine has, for as many models as a deployment may name', () => {
+  const uids = Array.from({ length: 16 }, (_, index) => engineUidOf({ engineUid: 65_533 }, index));
+  expect(new Set(uids).size).toBe(16);
+  expect(engineUidOf({ engineUid: undefined }, 3)).toBeUndefined();
+});
