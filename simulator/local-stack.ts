@@ -432,7 +432,10 @@ function firstLine<T>(child: ChildProcess, wanted: (line: Record<string, unknown
     child.once('error', reject);
     child.once('exit', (code) =>
       reject(
-        new LocalStackError('SIMULATION_PROCESS_ENDED', `${child.spawnargs[1]} ended with code ${code}.`),
+        new LocalStackError(
+          'SIMULATION_PROCESS_ENDED',
+          `${child.spawnargs.join(' ')} ended with code ${code}.`,
+        ),
       ),
     );
   });

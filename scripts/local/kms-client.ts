@@ -4,7 +4,7 @@ import { NodeHttpHandler } from '@smithy/node-http-handler';
 import { type LocalStack, REGION, type RoleName } from '../../simulator/local-stack.ts';
 
 /** The real AWS SDK, talking to the local stack's KMS as one of its roles. */
-export function localKmsClient(stack: LocalStack, role: RoleName): KMSClient {
+export function localKmsClient(stack: Pick<LocalStack, 'kms' | 'credentials'>, role: RoleName): KMSClient {
   const { host, port, caCertificatePem } = stack.kms;
   return new KMSClient({
     region: REGION,

@@ -5,7 +5,8 @@
 import { beforeAll, describe, expect, it } from 'vitest';
 import { BOOT_STEPS } from '../../enclave/platform.ts';
 import { MAY_LOOK_INTO_PROCESSES } from '../support/memory-scan.ts';
-import { type Found, type Holder, type Searched, searchTheStory } from './canary/story.ts';
+import { type Searched, searchTheStory } from './canary/story.ts';
+import type { Found, Holder } from './canary/watch.ts';
 
 const STORY_TIMEOUT_MS = 180_000;
 const DERIVED_KEYS = ['extracted key', 'header key', 'payload key'];
