@@ -1,5 +1,6 @@
 /** One engine process: spawned, loaded, asked, gone. The supervisor decides about the next one. */
 import { type ChildProcess, spawn } from 'node:child_process';
+import { once } from 'node:events';
 import type { Duplex } from 'node:stream';
 import { fileURLToPath } from 'node:url';
 import { ENCLAVE_ENVIRONMENT, ENGINE_NODE_FLAGS } from '../start-guard.ts';
@@ -41,6 +42,8 @@ export async function spawnEngine(options: SpawnOptions): Promise<EngineProcess>
     stdio: ['ignore', 'ignore', 'ignore', 'pipe', options.modelFd],
     ...(options.uid === undefined ? {} : { uid: options.uid, gid: options.uid }),
   });
+  // Without a free descriptor Node makes no streams, and says why in an event that ends the process if unheard.
+  if (child.stdio === undefined) throw notSpawned((await once(child, 'error'))[0]);
   const conversation = new Conversation(child);
   try {
     const start = { kind: 'start', threads: options.threads };
@@ -97,7 +100,7 @@ class Conversation {
         resolve();
       });
       child.once('error', (error) => {
-        this.#finish(new EngineError('ENGINE_START_FAILED', 'the engine could not be spawned', error));
+        this.#finish(notSpawned(error));
         if (child.pid === undefined) resolve();
       });
     });
@@ -164,6 +167,10 @@ class Conversation {
     this.#channel.destroy();
     this.#child.kill('SIGKILL');
   }
+}
+
+function notSpawned(cause: unknown): EngineError {
+  return new EngineError('ENGINE_START_FAILED', 'the engine could not be spawned', cause);
 }
 
 function ended(why: string): EngineError {

@@ -1,3 +1,4 @@
+import { spawnSync } from 'node:child_process';
 import { closeSync, constants, fchmodSync, openSync, writeSync } from 'node:fs';
 import { join } from 'node:path';
 import { afterEach, describe, expect, it } from 'vitest';
@@ -175,6 +176,12 @@ describe('an engine that does not start', () => {
     await expect(startMisbehaving({ entry: misbehaving(name), startTimeoutMs })).rejects.toEqual(
       withCode(code),
     );
+  });
+
+  it('is reported, and ends nothing else, when no descriptor is left for it', () => {
+    const script = join(import.meta.dirname, 'misbehaving', 'no-descriptor-left.ts');
+    const run = spawnSync('sh', ['-c', 'ulimit -n 64; exec "$0" "$1"', process.execPath, script]);
+    expect([run.status, String(run.stdout)]).toEqual([0, 'ENGINE_START_FAILED']);
   });
 
   it.each([
