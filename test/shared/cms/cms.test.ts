@@ -1,7 +1,7 @@
 import { constants, createPublicKey, generateKeyPairSync, type KeyObject, publicEncrypt } from 'node:crypto';
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
-import { type Asn1, oidToBytes, readBer, TAG, writeDer } from '../../../shared/asn1.ts';
+import { oidToBytes, readBer, TAG, writeDer } from '../../../shared/asn1.ts';
 import { OID } from '../../../shared/cms/oids.ts';
 import {
   CIPHERTEXT_FOR_RECIPIENT_MAX_BYTES,
@@ -10,6 +10,7 @@ import {
 } from '../../../shared/cms/read.ts';
 import { sealEnvelopedData } from '../../../shared/cms/write.ts';
 import { codeOf } from '../../../shared/errors.ts';
+import { BER_FORMS, type Editable, editable, inBer } from './ber-forms.ts';
 
 function recipientOf(privateKey: KeyObject) {
   const spki = createPublicKey(privateKey).export({ format: 'der', type: 'spki' });
@@ -35,18 +36,6 @@ function rewritten(change: (tree: Editable) => void, sealed = sealEnvelopedData(
   return writeDer(tree);
 }
 
-type Editable = { tagClass: Asn1['tagClass']; tag: number; children: Editable[]; content?: Uint8Array };
-
-function editable(node: Asn1): Editable {
-  const base = { tagClass: node.tagClass, tag: node.tag };
-  // writeDer looks for `children` first, so a primitive must not have the member at all.
-  return (
-    node.constructed
-      ? { ...base, children: node.children.map(editable) }
-      : { ...base, content: Uint8Array.from(node.content) }
-  ) as Editable;
-}
-
 function at(tree: Editable, ...path: number[]): Editable {
   return path.reduce((node, index) => node.children[index] as Editable, tree);
 }
@@ -54,33 +43,6 @@ function at(tree: Editable, ...path: number[]): Editable {
 function flip(node: Editable, offset: number): void {
   const content = node.content as Uint8Array;
   content[offset] = (content[offset] as number) ^ 1;
-}
-
-/** How a level is written: its length left open, or in the fewest octets, or in four. */
-type Form = 'open' | 'short' | 'long';
-
-/** Every level of the message in the form that `form` chooses by the level's number, counted as they come. */
-const BER_FORMS: [name: string, form: (level: number) => Form][] = [
-  ['every length left open', () => 'open'],
-  ['every length in four octets', () => 'long'],
-  ['open lengths at even levels', (level) => (level % 2 === 0 ? 'open' : 'short')],
-  ['open lengths at odd levels', (level) => (level % 2 === 1 ? 'open' : 'short')],
-  ['a mixture of all', (level) => (['long', 'open', 'short'] as const)[level % 3] as Form],
-];
-
-function inBer(node: Editable, form: (level: number) => Form, level = { count: 0 }): Uint8Array {
-  const how = form(level.count++);
-  const constructed = node.content === undefined;
-  const classBits = ['universal', 'application', 'context', 'private'].indexOf(node.tagClass) << 6;
-  const identifier = classBits | (constructed ? 0x20 : 0) | node.tag;
-  const content = node.content ?? Buffer.concat(node.children.map((child) => inBer(child, form, level)));
-  if (how === 'open' && constructed)
-    return Buffer.concat([Buffer.of(identifier, 0x80), content, Buffer.of(0, 0)]);
-  const length = Buffer.alloc(4);
-  length.writeUInt32BE(content.length);
-  const octets = how === 'long' ? 4 : content.length < 0x80 ? 0 : content.length < 0x100 ? 1 : 2;
-  const prefix = octets === 0 ? [content.length] : [0x80 | octets, ...length.subarray(4 - octets)];
-  return Buffer.concat([Buffer.of(identifier, ...prefix), content]);
 }
 
 const ENVELOPED = [1, 0];

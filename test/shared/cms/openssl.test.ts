@@ -5,8 +5,10 @@ import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { readBer } from '../../../shared/asn1.ts';
 import { openEnvelopedData } from '../../../shared/cms/read.ts';
 import { sealEnvelopedData } from '../../../shared/cms/write.ts';
+import { BER_FORMS, editable, inBer } from './ber-forms.ts';
 
 function opensslVersion(): string | undefined {
   try {
@@ -41,22 +43,23 @@ describe.skipIf(opensslVersion() === undefined)(
             join(folder, 'message.ber'),
             sealEnvelopedData(plaintext, spki, { shape, pieceBytes: 500 }),
           );
-          openssl(
-            'cms',
-            '-decrypt',
-            '-inform',
-            'DER',
-            '-in',
-            'message.ber',
-            '-inkey',
-            'key.pem',
-            '-out',
-            'opened',
-          );
+          openssl(...'cms -decrypt -inform DER -in message.ber -inkey key.pem -out opened'.split(' '));
           expect(readFileSync(join(folder, 'opened')).equals(plaintext)).toBe(true);
         });
       }
     }
+
+    // OpenSSL 3.0 opens long lengths everywhere but inside the OAEP parameters.
+    const forms = BER_FORMS.filter(([name]) => name !== 'every length in four octets');
+    it.each(forms)('opens, as the reader does, BER with %s', (_, form) => {
+      const plaintext = randomBytes(100);
+      const tree = editable(readBer(sealEnvelopedData(plaintext, spki, { pieceBytes: 24 })));
+      const message = inBer(tree, form);
+      writeFileSync(join(folder, 'message.ber'), message);
+      openssl(...'cms -decrypt -inform DER -in message.ber -inkey key.pem -out opened'.split(' '));
+      expect(readFileSync(join(folder, 'opened')).equals(plaintext)).toBe(true);
+      expect(Buffer.from(openEnvelopedData(message, { privateKey, spki })).equals(plaintext)).toBe(true);
+    });
 
     it('and its own message opens here, but for the recipient id, which OpenSSL takes from the certificate', () => {
       // A certificate whose subjectKeyIdentifier is SHA-256 of the SPKI, as KMS addresses an attested key.
