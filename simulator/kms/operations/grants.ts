@@ -3,6 +3,7 @@ import { randomBytes } from 'node:crypto';
 import { codeOf } from '../../../shared/errors.ts';
 import { parseGrant } from '../../../shared/policy/grants.ts';
 import type { Grant } from '../../../shared/policy/model.ts';
+import { isUniqueId } from '../../../shared/policy/principals.ts';
 import { accessDenied, authorize, decideCall, type Question } from '../authorize.ts';
 import { type Answer, type Call, requestedKey, wireTime } from '../call.ts';
 import { KmsException, validation } from '../exception.ts';
@@ -207,14 +208,22 @@ function constraintContext(constraints: Constraints | undefined): Record<string,
 }
 
 function readGrant(entry: unknown): Grant {
+  let grant: Grant;
   try {
-    return parseGrant(entry);
+    grant = parseGrant(entry);
   } catch (error) {
     if (codeOf(error) !== 'POLICY_GRANT') throw error;
-    throw new KmsException('InvalidArnException', 'ARN does not refer to a valid principal', {
-      explanation: [(error as Error).message],
-    });
+    throw invalidArn((error as Error).message);
   }
+  // ListGrants shows the id of a deleted principal; nobody can be named by it.
+  if (isUniqueId(grant.granteePrincipal)) throw invalidArn('grant: expected an ARN, found an id');
+  return grant;
+}
+
+function invalidArn(explanation: string): KmsException {
+  return new KmsException('InvalidArnException', 'ARN does not refer to a valid principal', {
+    explanation: [explanation],
+  });
 }
 
 /** A grant of the same name and content is not made twice (KMS API reference, CreateGrant, Name). */

@@ -164,7 +164,7 @@ describe('CreateGrant is refused', () => {
 
   it('for something that is no principal', async () => {
     const { KeyId } = await newKey();
-    for (const GranteePrincipal of ['nobody', 'arn:aws:s3:::bucket', '*']) {
+    for (const GranteePrincipal of ['nobody', 'arn:aws:s3:::bucket', '*', 'AROAEXAMPLEID12345678']) {
       expect((await refusal(as.admin.send(grant(KeyId, { GranteePrincipal })))).name).toBe(
         'InvalidArnException',
       );
