@@ -7,7 +7,7 @@
  * The driver holds one mutex and may take seconds, so the call runs on one of koffi's threads and never on
  * the event loop. The driver writes the length of the response back into the struct.
  */
-import { open } from 'node:fs';
+import { fchmod, open } from 'node:fs';
 import { promisify } from 'node:util';
 import koffi, { type KoffiFunc } from 'koffi';
 import { NSM_REQUEST_MAX_BYTES, NSM_RESPONSE_MAX_BYTES } from '../../shared/nsm/request.ts';
@@ -20,7 +20,8 @@ const ARGUMENT_BYTES = 32;
 const RESPONSE_LENGTH_OFFSET = 24;
 
 /**
- * Sends to the device, which is opened by the first request and stays open. Rejects with NsmError:
+ * Sends to the device, which is opened by the first request and stays open. The kernel's driver makes it with
+ * mode 0666 (drivers/misc/nsm.c); from the first request on, no engine's uid can open it. Rejects with NsmError:
  * NSM_DEVICE_MISSING outside an enclave, NSM_DEVICE_FAILED for anything else that goes wrong on the way.
  */
 export function nsmDevice(path = '/dev/nsm'): NsmSend {
@@ -33,7 +34,9 @@ export function nsmDevice(path = '/dev/nsm'): NsmSend {
 
 async function openDevice(path: string): Promise<number> {
   try {
-    return await promisify(open)(path, 'r+');
+    const fd = await promisify(open)(path, 'r+');
+    await promisify(fchmod)(fd, 0o600);
+    return fd;
   } catch (error) {
     if (codeOf(error) === 'ENOENT') {
       throw new NsmError('NSM_DEVICE_MISSING', `${path} does not exist: this is not a Nitro enclave.`, error);

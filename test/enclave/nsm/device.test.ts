@@ -1,4 +1,13 @@
-import { closeSync, mkdtempSync, openSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import {
+  chmodSync,
+  closeSync,
+  mkdtempSync,
+  openSync,
+  readFileSync,
+  rmSync,
+  statSync,
+  writeFileSync,
+} from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import koffi from 'koffi';
@@ -24,15 +33,23 @@ describe('the NSM device', () => {
   });
 
   it('reports the errno of the ioctl made on another thread', async () => {
-    const send = nsmDevice('/dev/null');
-    await expect(send(ANY_REQUEST)).rejects.toMatchObject({
+    using file = otherFile();
+    await expect(nsmDevice(file.path)(ANY_REQUEST)).rejects.toMatchObject({
       code: 'NSM_DEVICE_FAILED',
-      message: '/dev/null is not an NSM device (ENOTTY).',
+      message: `${file.path} is not an NSM device (ENOTTY).`,
     });
   });
 
+  it('is closed to every other user from the first request on: the kernel makes it with mode 0666', async () => {
+    using file = otherFile();
+    chmodSync(file.path, 0o666);
+    await expect(nsmDevice(file.path)(ANY_REQUEST)).rejects.toThrow();
+    expect(statSync(file.path).mode & 0o777).toBe(0o600);
+  });
+
   it('refuses a request that the driver would refuse', async () => {
-    const send = nsmDevice('/dev/null');
+    using file = otherFile();
+    const send = nsmDevice(file.path);
     await expect(send(new Uint8Array(4097))).rejects.toMatchObject({ code: 'NSM_INPUT_TOO_LARGE' });
     await expect(send(new Uint8Array(4096))).rejects.toMatchObject({ code: 'NSM_DEVICE_FAILED' });
   });
@@ -52,6 +69,14 @@ describe('the NSM device', () => {
     rmSync(folder, { recursive: true });
   });
 });
+
+/** A file that can be opened as the device is, and is none. */
+function otherFile(): Disposable & { readonly path: string } {
+  const folder = mkdtempSync(join(tmpdir(), 'strongroom-nsm-'));
+  const path = join(folder, 'nsm');
+  writeFileSync(path, '');
+  return { path, [Symbol.dispose]: () => rmSync(folder, { recursive: true }) };
+}
 
 function bytes(text: string): Uint8Array {
   const result = new Uint8Array(new ArrayBuffer(text.length));
