@@ -69,7 +69,10 @@ function isU16(value: CborValue | undefined): value is number {
   return typeof value === 'number' && value >= 0 && value <= 0xffff;
 }
 
-/** A message is the text of its name, or a map of one entry: its name and a map of its fields, or text. */
+/**
+ * A message is the text of its name, or a map of one entry: its name and a map of its fields, or text. A message
+ * without fields is never a map: serde's unit variants have one form.
+ */
 export function readNsmMessage(
   bytes: Uint8Array,
   code: Code,
@@ -84,7 +87,8 @@ export function readNsmMessage(
   if (typeof value === 'string') return new NsmFields(value, new Map(), code);
   if (value instanceof Map && value.size === 1) {
     const [[kind, fields]] = [...value] as [[CborValue, CborValue]];
-    if (typeof kind === 'string' && fields instanceof Map) return new NsmFields(kind, fields, code);
+    if (typeof kind === 'string' && fields instanceof Map && fields.size > 0)
+      return new NsmFields(kind, fields, code);
     if (typeof kind === 'string' && typeof fields === 'string') return { kind, text: fields };
   }
   throw new NsmMessageError(code, 'expected a name, or one name with its fields');

@@ -134,6 +134,8 @@ describe('requests', () => {
     ['an unknown name with fields', map(['Reboot', map()])],
     ['a name that lacks its fields', 'LockPCR'],
     ['fields where there are none', map(['GetRandom', map(['index', 0])])],
+    ['an empty map of fields', map(['GetRandom', map()])],
+    ['null for fields', map(['DescribeNSM', null])],
     ['text in place of fields', map(['LockPCR', 'index'])],
     ['a missing field', map(['ExtendPCR', map(['index', 16])])],
     ['an unknown field', map(['LockPCR', map(['index', 16], ['force', true])])],
@@ -185,6 +187,7 @@ describe('responses', () => {
 
   it.each<[string, CborValue]>([
     ['an unknown name', 'Reboot'],
+    ['an empty map of fields', map(['LockPCR', map()])],
     ['an unknown error', map(['Error', 'OutToLunch'])],
     ['an error that claims success', map(['Error', 'Success'])],
     ['an error by number', map(['Error', 1])],
