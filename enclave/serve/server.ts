@@ -55,7 +55,10 @@ export interface Server {
   /** Whether new inferences are taken. */
   readonly ready: boolean;
   readonly connections: number;
-  /** Stops accepting, refuses new inferences, finishes the ones at work, then closes; cuts at the deadline. */
+  /**
+   * Stops accepting, refuses new inferences, finishes the ones at work, then closes; cuts at the deadline. The
+   * engines end with it, and their copies of the weights.
+   */
   drain(timeoutMs?: number): Promise<void>;
 }
 
@@ -127,6 +130,7 @@ class EnclaveServer implements Server {
       connection.end();
       setTimeout(() => connection.destroy(), CLOSE_GRACE_MS).unref();
     }
+    await Promise.all(this.#options.models.map(({ engine }) => engine.close()));
   }
 
   #accept(connection: Duplex): void {

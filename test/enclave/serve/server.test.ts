@@ -642,6 +642,27 @@ describe('a drain', () => {
     await until(() => server.server.connections === 0);
   });
 
+  it('ends the engines, once nothing is at work any more', async () => {
+    const held = gate();
+    let closes = 0;
+    const engine = {
+      ...fakeEngine(metadata, held.infer),
+      close: async () => {
+        closes += 1;
+      },
+    };
+    const server = await serve(echo, { models: [{ name: 'm', version: 3, contentId: '00', engine }] });
+    const answer = (await connect(server)).ask('POST', INFER, question(1));
+    await until(() => held.atWork === 1);
+    const drained = server.server.drain(10_000);
+    await pause(20);
+    expect(closes).toBe(0);
+    held.release();
+    expect((await answer).status).toBe(200);
+    await drained;
+    expect(closes).toBe(1);
+  });
+
   it('is the same drain when asked for twice', async () => {
     const { server } = await serve();
     expect(server.drain()).toBe(server.drain());
