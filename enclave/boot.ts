@@ -9,6 +9,7 @@ import { randomFillSync } from 'node:crypto';
 import { writeFileSync } from 'node:fs';
 import { performance } from 'node:perf_hooks';
 import { CONTROL_PORT, SERVICE_PORT } from '../link/ports.ts';
+import { startOpeningThreads } from '../shared/sealed-model/opening-threads.ts';
 import { EnclaveClock } from './clock.ts';
 import { freeDroppedKeys } from './dropped-keys.ts';
 import { type Engine, startEngine } from './engine/supervisor.ts';
@@ -83,6 +84,8 @@ async function load(
   measured: MeasuredDeployment,
   { nsm, host, platform, engineUid, reached }: Loading,
 ): Promise<LoadedModel> {
+  // They take as long to start as KMS takes to answer, and hold nothing until the opening begins.
+  await using threads = startOpeningThreads(platform.cpuCount);
   const dataKey = await releaseDataKey({
     nsm,
     connection: { host, roots: platform.kmsRoots },
@@ -96,7 +99,7 @@ async function load(
     weights = await openWeights(model, dataKey, {
       host,
       memoryFolder: platform.memoryFolder,
-      workers: platform.cpuCount,
+      workers: threads,
     });
     await reached('weights-opened');
   } finally {

@@ -12,6 +12,7 @@ import {
 } from '../shared/sealed-model/key-file.ts';
 import { expectHeadOf, MANIFEST_MAX_BYTES, verifyManifest } from '../shared/sealed-model/manifest.ts';
 import { openSealedModel } from '../shared/sealed-model/open.ts';
+import type { OpeningThreads } from '../shared/sealed-model/opening-threads.ts';
 import { unlockHead } from '../shared/sealed-model/unlock.ts';
 import { BootError } from './errors.ts';
 import type { HostService } from './host/host-service.ts';
@@ -98,7 +99,7 @@ function notExpected(expected: string, found: string): BootError {
 export interface OpenWeightsOptions {
   readonly host: Pick<HostService, 'payloadSource'>;
   readonly memoryFolder: string;
-  readonly workers: number;
+  readonly workers: number | OpeningThreads;
 }
 
 /**
