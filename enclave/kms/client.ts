@@ -101,6 +101,12 @@ class TunnelAgent extends Agent {
         reject(error);
       });
     });
+    // The SDK's own deadline ends with the headers of an answer. This connection serves one exchange.
+    const exchange = setTimeout(
+      () => secure.destroy(new Error(`${this.#host} took more than ${REQUEST_TIMEOUT_MS} ms`)),
+      REQUEST_TIMEOUT_MS,
+    );
+    secure.once('close', () => clearTimeout(exchange));
     return secure;
   }
 }

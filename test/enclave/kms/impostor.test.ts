@@ -1,4 +1,4 @@
-import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { afterAll, beforeAll, describe, expect, it, vi } from 'vitest';
 import { amazonRoots } from '../../../enclave/kms/amazon-roots.ts';
 import { releaseDataKey } from '../../../enclave/kms/release.ts';
 import { type ImpostorOptions, startImpostor } from './impostor.ts';
@@ -89,5 +89,22 @@ describe('an answer of KMS', () => {
     const { code, dialled } = await ask(options);
     expect(code).toMatch(/^KMS_(UNAVAILABLE|ANSWER_REFUSED)$/);
     expect([...dialled]).toEqual(['kms.eu-central-1.amazonaws.com:443']);
+  });
+
+  it('that stops in the middle, on a connection that stays open, ends at its deadline', async () => {
+    vi.useFakeTimers({ toFake: ['setTimeout', 'clearTimeout'] });
+    try {
+      const asked = ask({ body: '{', stops: true });
+      let ended = false;
+      void asked.finally(() => {
+        ended = true;
+      });
+      await expect
+        .poll(async () => ended || (await vi.advanceTimersByTimeAsync(1_000), ended), { timeout: 15_000 })
+        .toBe(true);
+      expect((await asked).code).toBe('KMS_UNAVAILABLE');
+    } finally {
+      vi.useRealTimers();
+    }
   });
 });

@@ -19,6 +19,8 @@ export interface ImpostorOptions {
   readonly status?: number;
   readonly headers?: Readonly<Record<string, string>>;
   readonly body?: string | Uint8Array;
+  /** Never ends its answer after the body, nor the connection. */
+  readonly stops?: true;
 }
 
 export async function startImpostor(options: ImpostorOptions = {}): Promise<Impostor> {
@@ -30,7 +32,8 @@ export async function startImpostor(options: ImpostorOptions = {}): Promise<Impo
       requests += 1;
       for await (const _ of request);
       const headers = { 'content-type': 'application/x-amz-json-1.1', ...options.headers };
-      response.writeHead(options.status ?? 200, headers).end(options.body ?? '{}');
+      response.writeHead(options.status ?? 200, headers).write(options.body ?? '{}');
+      if (!options.stops) response.end();
     },
   );
   server.listen(0, '127.0.0.1');
