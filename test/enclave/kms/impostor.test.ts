@@ -99,9 +99,11 @@ describe('an answer of KMS', () => {
       void asked.finally(() => {
         ended = true;
       });
-      await expect
-        .poll(async () => ended || (await vi.advanceTimersByTimeAsync(1_000), ended), { timeout: 15_000 })
-        .toBe(true);
+      const passes = async (): Promise<boolean> => {
+        await vi.advanceTimersByTimeAsync(1_000);
+        return ended;
+      };
+      await expect.poll(passes, { timeout: 15_000 }).toBe(true);
       expect((await asked).code).toBe('KMS_UNAVAILABLE');
     } finally {
       vi.useRealTimers();
