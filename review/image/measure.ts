@@ -7,8 +7,9 @@
  *
  * each as SHA384(48 zero bytes || SHA384(contents in a row)): contents alone, no headers, no padding.
  */
-import { createHash, type Hash } from 'node:crypto';
-import { extendPcr, zeroPcr } from '../../shared/pcr.ts';
+import { createHash } from 'node:crypto';
+import { extendPcr, pcrOfMeasuredBytes, zeroPcr } from '../../shared/pcr.ts';
+import { type HashLane, hashLane } from './hash-lane.ts';
 
 /** Bytes in pieces, each valid until the next is asked for. */
 export type ByteStream = AsyncIterable<Uint8Array> | Iterable<Uint8Array>;
@@ -33,33 +34,52 @@ export interface ImageMeasurements {
 /** Reads each part once, in order, in constant memory. */
 export async function measureImage(parts: ImageParts): Promise<ImageMeasurements> {
   if (parts.ramdisks.length === 0) throw new TypeError('An image has at least one ramdisk, found none.');
-  const whole = createHash('sha384');
-  const boot = createHash('sha384');
-  const application = createHash('sha384');
-
-  await feed(parts.kernel, [whole, boot]);
-  await feed([Buffer.from(parts.commandLine)], [whole, boot]);
+  const measuring = new Measuring(hashLane());
+  for await (const piece of parts.kernel) await measuring.addBoot(piece);
+  await measuring.addBoot(Buffer.from(parts.commandLine));
   for (const [index, ramdisk] of parts.ramdisks.entries()) {
-    await feed(ramdisk, [whole, index === 0 ? boot : application]);
+    for await (const piece of ramdisk) {
+      await (index === 0 ? measuring.addBoot(piece) : measuring.addApplication(piece));
+    }
   }
-  const { signingCertificateDer } = parts;
-  return {
-    pcr0: registerOf(whole),
-    pcr1: registerOf(boot),
-    pcr2: registerOf(application),
-    pcr8:
-      signingCertificateDer === undefined
-        ? zeroPcr()
-        : registerOf(createHash('sha384').update(signingCertificateDer)),
-  };
+  return measuring.finish(parts.signingCertificateDer);
 }
 
-async function feed(stream: ByteStream, hashes: readonly Hash[]): Promise<void> {
-  for await (const piece of stream) {
-    for (const hash of hashes) hash.update(piece);
-  }
-}
+/**
+ * The formulas, for contents that arrive in order: what boots first, then the application. PCR1 covers a
+ * beginning of what PCR0 covers, so it is the state of the same hash at the end of the first ramdisk.
+ */
+export class Measuring {
+  readonly #whole: HashLane;
+  readonly #application = createHash('sha384');
+  #bootDigest: Uint8Array | undefined;
 
-function registerOf(hash: Hash): Uint8Array {
-  return extendPcr(zeroPcr(), hash.digest());
+  /** `whole` hashes everything; whoever made it closes it. */
+  constructor(whole: HashLane) {
+    this.#whole = whole;
+  }
+
+  /** Kernel, command line, first ramdisk. */
+  addBoot(piece: Uint8Array): void | Promise<void> {
+    if (this.#bootDigest !== undefined) throw new TypeError('What boots comes before the application.');
+    return this.#whole.update(piece);
+  }
+
+  /** Every other ramdisk. */
+  async addApplication(piece: Uint8Array): Promise<void> {
+    this.#bootDigest ??= await this.#whole.digestSoFar();
+    const taken = this.#whole.update(piece);
+    this.#application.update(piece);
+    await taken;
+  }
+
+  async finish(signingCertificateDer?: Uint8Array): Promise<ImageMeasurements> {
+    const whole = await this.#whole.digestSoFar();
+    return {
+      pcr0: extendPcr(zeroPcr(), whole),
+      pcr1: extendPcr(zeroPcr(), this.#bootDigest ?? whole),
+      pcr2: extendPcr(zeroPcr(), this.#application.digest()),
+      pcr8: signingCertificateDer === undefined ? zeroPcr() : pcrOfMeasuredBytes(signingCertificateDer),
+    };
+  }
 }
