@@ -106,6 +106,7 @@ class SupervisedEngine implements Engine {
   #restarts = 0;
   #startedAtMs = performance.now();
   #cancelBackoff: (() => void) | undefined;
+  #restarting: Promise<void> | undefined;
 
   constructor(options: EngineOptions, process: EngineProcess) {
     this.#options = withDefaults(options);
@@ -139,6 +140,8 @@ class SupervisedEngine implements Engine {
     this.#rejectAll();
     await this.#process?.kill();
     this.#process = undefined;
+    // An engine that is starting is killed as soon as it has started.
+    await this.#restarting;
     this.#ended('closed');
   }
 
@@ -175,7 +178,7 @@ class SupervisedEngine implements Engine {
   #adopt(process: EngineProcess): void {
     this.#process = process;
     this.#startedAtMs = performance.now();
-    void process.gone.then(() => this.#restart(process));
+    this.#restarting = process.gone.then(() => this.#restart(process));
   }
 
   async #restart(dead: EngineProcess): Promise<void> {

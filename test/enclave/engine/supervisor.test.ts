@@ -1,5 +1,5 @@
 import { spawnSync } from 'node:child_process';
-import { closeSync, constants, fchmodSync, openSync, writeSync } from 'node:fs';
+import { closeSync, constants, fchmodSync, openSync, readdirSync, readFileSync, writeSync } from 'node:fs';
 import { join } from 'node:path';
 import { afterEach, describe, expect, it } from 'vitest';
 import { type Engine, type EngineOptions, startEngine } from '../../../enclave/engine/supervisor.ts';
@@ -156,6 +156,13 @@ async function pidOf(engine: Engine): Promise<number> {
   return Buffer.from(outputs[0]?.data ?? []).readInt32LE();
 }
 
+/** proc_pid_task_children: the processes that a process has started and that have not been waited for. */
+function childrenOf(pid: number): string[] {
+  const tasks = readdirSync(`/proc/${pid}/task`);
+  const lists = tasks.map((task) => readFileSync(`/proc/${pid}/task/${task}/children`, 'latin1'));
+  return lists.flatMap((list) => list.split(' ').filter((child) => child !== ''));
+}
+
 /** False if it will never be ready again. */
 async function untilReady(engine: Engine): Promise<boolean> {
   let over = false;
@@ -310,6 +317,17 @@ describe('requests to an engine', () => {
     const engine = await startMisbehaving();
     await expect(engine.infer(behave('exit'), AbortSignal.abort(new Error('gone')))).rejects.toThrow('gone');
     expect(await pidOf(engine)).toBeGreaterThan(0);
+  });
+
+  it('end with an engine that is closed while it is started again, and no process is left', async () => {
+    const engine = await startMisbehaving();
+    const before = childrenOf(process.pid).length;
+    await expect(engine.infer(behave('exit'))).rejects.toEqual(withCode('ENGINE_UNAVAILABLE'));
+    const pause = () => new Promise((resolve) => setTimeout(resolve, 5));
+    while (childrenOf(process.pid).length === before) await pause();
+    while (childrenOf(process.pid).length < before) await pause();
+    await engine.close();
+    expect(childrenOf(process.pid)).toHaveLength(before - 1);
   });
 
   it('end with the engine when it is closed, and no process is left', async () => {
