@@ -7,7 +7,7 @@ import { join } from 'node:path';
 import { describe, it } from 'vitest';
 
 const candidate =
-  process.env['STRONGROOM_VECTORS'] ?? join(import.meta.dirname, '..', '..', 'shared', 'vectors');
+  process.env.STRONGROOM_VECTORS ?? join(import.meta.dirname, '..', '..', 'shared', 'vectors');
 
 export const vectorsFolder: string | undefined = existsSync(join(candidate, 'README.md'))
   ? candidate

@@ -16,7 +16,7 @@ export class Narrator {
 
   constructor(out: NodeJS.WritableStream & { readonly isTTY?: boolean }) {
     this.#out = out;
-    this.#colour = out.isTTY === true && process.env['NO_COLOR'] === undefined;
+    this.#colour = out.isTTY === true && process.env.NO_COLOR === undefined;
   }
 
   title(text: string): void {

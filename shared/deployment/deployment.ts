@@ -54,17 +54,17 @@ export function parseDeployment(bytes: Uint8Array): Deployment {
     required: ['format', 'models', 'kmsKeys', 'clients'],
     optional: ['limits', 'telemetry'],
   });
-  if (root['format'] !== DEPLOYMENT_FORMAT) {
-    throw malformed('format', `"${DEPLOYMENT_FORMAT}"`, root['format']);
+  if (root.format !== DEPLOYMENT_FORMAT) {
+    throw malformed('format', `"${DEPLOYMENT_FORMAT}"`, root.format);
   }
   return {
-    models: parseModels(root['models']),
-    kmsKeys: list(root['kmsKeys'], 'kmsKeys', KMS_KEYS_MAX).map((arn, index) =>
+    models: parseModels(root.models),
+    kmsKeys: list(root.kmsKeys, 'kmsKeys', KMS_KEYS_MAX).map((arn, index) =>
       parseKmsKeyArn(text(arn, `kmsKeys[${index}]`)),
     ),
-    clients: parseClients(root['clients']),
-    limits: parseLimits(root['limits']),
-    telemetry: parseTelemetry(root['telemetry']),
+    clients: parseClients(root.clients),
+    limits: parseLimits(root.limits),
+    telemetry: parseTelemetry(root.telemetry),
   };
 }
 
@@ -102,14 +102,14 @@ function parseModels(value: JsonValue | undefined): readonly ModelPin[] {
 
 function parseModelPin(value: JsonValue, at: string): ModelPin {
   const pin = members(value, at, { required: ['name'], optional: ['minimumVersion', 'signer', 'contentId'] });
-  const name = text(pin['name'], `${at}.name`);
+  const name = text(pin.name, `${at}.name`);
   if (!MODEL_NAME.test(name))
     throw malformed(`${at}.name`, 'letters, digits, ".", "_" and "-", 1 to 64 of them', name);
-  if (pin['contentId'] !== undefined) {
-    if (pin['signer'] !== undefined || pin['minimumVersion'] !== undefined) {
+  if (pin.contentId !== undefined) {
+    if (pin.signer !== undefined || pin.minimumVersion !== undefined) {
       throw malformed(at, 'either contentId alone, or signer with minimumVersion', 'both');
     }
-    const contentId = text(pin['contentId'], `${at}.contentId`);
+    const contentId = text(pin.contentId, `${at}.contentId`);
     if (!/^[0-9a-f]{64}$/.test(contentId))
       throw malformed(`${at}.contentId`, '64 lower-case hex digits', contentId);
     return { kind: 'content', name, contentId };
@@ -117,8 +117,8 @@ function parseModelPin(value: JsonValue, at: string): ModelPin {
   return {
     kind: 'signer',
     name,
-    minimumVersion: integer(pin['minimumVersion'], `${at}.minimumVersion`, 1, Number.MAX_SAFE_INTEGER),
-    signer: publicKey(pin['signer'], `${at}.signer`),
+    minimumVersion: integer(pin.minimumVersion, `${at}.minimumVersion`, 1, Number.MAX_SAFE_INTEGER),
+    signer: publicKey(pin.signer, `${at}.signer`),
   };
 }
 

@@ -41,7 +41,9 @@ describe('measuring the deployment', () => {
     const measured = await measureDeployment(nsm, host(document()));
     expect(measured.deployment.models[0]?.name).toBe('iris');
     expect(Buffer.from(measured.digest)).toEqual(createHash('sha384').update(document()).digest());
-    expect(Buffer.from((await nsm.describePcr(16)).data)).toEqual(Buffer.from(pcrOfMeasuredBytes(document())));
+    expect(Buffer.from((await nsm.describePcr(16)).data)).toEqual(
+      Buffer.from(pcrOfMeasuredBytes(document())),
+    );
     for (let index = 0; index < 32; index++) expect((await nsm.describePcr(index)).lock).toBe(true);
   });
 
@@ -52,22 +54,30 @@ describe('measuring the deployment', () => {
 
   it('refuses a second process in the same enclave: the enclave is the unit of restart', async () => {
     await measureDeployment(nsm, host(document()));
-    await expect(measureDeployment(nsm, host(document()))).rejects.toMatchObject({ code: 'BOOT_ALREADY_MEASURED' });
+    await expect(measureDeployment(nsm, host(document()))).rejects.toMatchObject({
+      code: 'BOOT_ALREADY_MEASURED',
+    });
   });
 
   it('refuses a register that somebody extended before', async () => {
     await nsm.extendPcr(16, randomBytes(48));
-    await expect(measureDeployment(nsm, host(document()))).rejects.toMatchObject({ code: 'BOOT_ALREADY_MEASURED' });
+    await expect(measureDeployment(nsm, host(document()))).rejects.toMatchObject({
+      code: 'BOOT_ALREADY_MEASURED',
+    });
   });
 
   it('refuses a register that was locked while zero', async () => {
     await nsm.lockPcrs(32);
-    await expect(measureDeployment(nsm, host(document()))).rejects.toMatchObject({ code: 'BOOT_ALREADY_MEASURED' });
+    await expect(measureDeployment(nsm, host(document()))).rejects.toMatchObject({
+      code: 'BOOT_ALREADY_MEASURED',
+    });
   });
 
   it('refuses when another user register holds something', async () => {
     await nsm.extendPcr(17, randomBytes(48));
-    await expect(measureDeployment(nsm, host(document()))).rejects.toMatchObject({ code: 'BOOT_MEASUREMENT_MISMATCH' });
+    await expect(measureDeployment(nsm, host(document()))).rejects.toMatchObject({
+      code: 'BOOT_MEASUREMENT_MISMATCH',
+    });
   });
 
   it('refuses a platform whose register does not hold what was extended', async () => {
