@@ -58,7 +58,16 @@ export class Admission {
   }
 }
 
-/** Bytes of request bodies that may be in memory at once, over all connections. */
+/** Memory for one body: it grows, and all of it comes back when disposed. */
+export interface HeldBytes {
+  /** Throws ApiError API_OVERLOADED, and then takes nothing. */
+  take(sizeBytes: number): void;
+}
+
+/**
+ * Bytes of request bodies that may be in memory at once, over all connections. Only what is taken counts: sizes
+ * that are merely announced would let a few senders of nothing shut everybody else out.
+ */
 export class BodyBudget {
   #left: number;
 
@@ -66,13 +75,17 @@ export class BodyBudget {
     this.#left = sizeBytes;
   }
 
-  /** Takes the bytes, and gives them back when disposed. Throws ApiError API_OVERLOADED. */
-  reserve(sizeBytes: number): Disposable {
-    if (sizeBytes > this.#left) throw new ApiError('API_OVERLOADED', 'too many large requests at once');
-    this.#left -= sizeBytes;
+  open(): HeldBytes & Disposable {
+    let held = 0;
     return {
+      take: (sizeBytes) => {
+        if (sizeBytes > this.#left) throw new ApiError('API_OVERLOADED', 'too many large requests at once');
+        this.#left -= sizeBytes;
+        held += sizeBytes;
+      },
       [Symbol.dispose]: () => {
-        this.#left += sizeBytes;
+        this.#left += held;
+        held = 0;
       },
     };
   }

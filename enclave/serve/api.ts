@@ -3,11 +3,11 @@ import type { IncomingMessage } from 'node:http';
 import type { Engine } from '../engine/supervisor.ts';
 import type { ModelMetadata, TensorMetadata } from '../engine/tensor.ts';
 import { Admission, BodyBudget } from './admission.ts';
-import { announcedSize, readBody } from './body.ts';
+import { announcedSize, type BodyRules, readBody } from './body.ts';
 import { ApiError } from './errors.ts';
 import { parseInferRequest, readHeaderLength } from './infer-request.ts';
 import { type ApiResponse, encodeInferResponse } from './infer-response.ts';
-import type { ApiLimits } from './limits.ts';
+import type { ApiLimits, Deadlines } from './limits.ts';
 import type { Route } from './routes.ts';
 
 export interface ServedModel {
@@ -24,17 +24,21 @@ export interface ApiAnswer extends ApiResponse {
 
 /** One request at work and one ready to follow, so that the engine never waits for a body to be parsed. */
 const CONCURRENT_REQUESTS = 2;
-/** Bodies of the largest size that may be in memory at once. */
+/** All bodies together take at most as much memory as this many of the largest size. */
 const BUFFERED_REQUESTS = 16;
 const SERVER_VERSION = '0.1.0';
 
 export class Api {
   readonly #models: ReadonlyMap<string, { readonly model: ServedModel; readonly admission: Admission }>;
-  readonly #limits: ApiLimits;
+  readonly #bodyRules: BodyRules;
   readonly #budget: BodyBudget;
 
-  constructor(models: readonly ServedModel[], limits: ApiLimits) {
-    this.#limits = limits;
+  constructor(models: readonly ServedModel[], limits: ApiLimits, deadlines: Deadlines) {
+    this.#bodyRules = {
+      limitBytes: limits.requestBytes,
+      windowMs: deadlines.bodyWindowMs,
+      bytesPerSecond: deadlines.bodyBytesPerSecond,
+    };
     this.#budget = new BodyBudget(limits.requestBytes * BUFFERED_REQUESTS);
     this.#models = new Map(
       models.map((model) => [
@@ -75,10 +79,10 @@ export class Api {
   ): Promise<ApiAnswer> {
     const headerLength = readHeaderLength(singleHeader(request, 'inference-header-content-length'));
     requireContentType(request.headers['content-type'], headerLength !== undefined);
-    const sizeBytes = announcedSize(request, this.#limits.requestBytes);
-    using _reserved = this.#budget.reserve(sizeBytes ?? this.#limits.requestBytes);
+    const sizeBytes = announcedSize(request, this.#bodyRules.limitBytes);
+    using held = this.#budget.open();
     proceed();
-    const body = await readBody(request, sizeBytes, this.#limits.requestBytes);
+    const body = await readBody(request, sizeBytes, held, this.#bodyRules);
     const { id, inputs, outputs } = parseInferRequest(body, headerLength, model.engine.metadata);
     const wanted = outputs.map(({ name }) => name);
     const result = await admission.run(() => model.engine.infer({ inputs, outputs: wanted }, signal), signal);

@@ -1,5 +1,6 @@
 /** Reads a request's body, never more than the limit, and decides by the headers before reading anything. */
 import type { IncomingMessage } from 'node:http';
+import type { HeldBytes } from './admission.ts';
 import { ApiError } from './errors.ts';
 
 /** The announced size, or undefined for a chunked body. Throws ApiError for a size or encoding not taken. */
@@ -18,30 +19,69 @@ export function announcedSize(request: IncomingMessage, limitBytes: number): num
   return sizeBytes;
 }
 
+export interface BodyRules {
+  readonly limitBytes: number;
+  /** Each of these, from the first on, has to bring its share of `bytesPerSecond`. */
+  readonly windowMs: number;
+  readonly bytesPerSecond: number;
+}
+
 /**
- * Rejects with ApiError API_TOO_LARGE as soon as the limit is passed, or with the stream's error. Every piece is
- * copied into one buffer as it comes: pieces of one byte, kept as they are, take hundreds of times their size.
+ * Rejects with ApiError API_TOO_LARGE as soon as the limit is passed, API_OVERLOADED when all bodies together hold
+ * too much, API_SLOW after a window that brought too little, or with the stream's error; nothing is kept after that.
+ * Every piece is copied into one buffer as it comes: pieces of one byte, kept as they are, take hundreds of times
+ * their size. The buffer grows with what has arrived, to twice as much at most.
  */
 export async function readBody(
   request: IncomingMessage,
   announcedBytes: number | undefined,
-  limitBytes: number,
+  held: HeldBytes,
+  { limitBytes, windowMs, bytesPerSecond }: BodyRules,
 ): Promise<Uint8Array> {
-  // The kernel gives memory to the pages that are written, so a short chunked body takes no more than its size.
-  const body = new Uint8Array(new ArrayBuffer(announcedBytes ?? limitBytes));
+  const endBytes = announcedBytes ?? limitBytes;
+  let buffer = new ArrayBuffer(0);
   let filled = 0;
+  const add = (chunk: Uint8Array): void => {
+    const needed = filled + chunk.length;
+    if (needed > endBytes) throw tooLarge(limitBytes);
+    if (needed > buffer.byteLength) {
+      const grown = Math.min(endBytes, Math.max(needed, 2 * buffer.byteLength));
+      held.take(grown - buffer.byteLength);
+      // Frees the old one at once, not when it is collected.
+      buffer = buffer.transfer(grown);
+    }
+    new Uint8Array(buffer).set(chunk, filled);
+    filled = needed;
+  };
+  const { promise: done, resolve, reject } = Promise.withResolvers<void>();
+  const take = (chunk: Uint8Array): void => {
+    try {
+      add(chunk);
+    } catch (error) {
+      stop();
+      reject(error);
+    }
+  };
+  let before = 0;
+  // By window, not on average: whoever sent much at first could hold it for a long time without sending more.
+  const watch = setInterval(() => {
+    if (filled - before < (bytesPerSecond * windowMs) / 1000) {
+      stop();
+      reject(new ApiError('API_SLOW', `body: expected at least ${bytesPerSecond} bytes per second`));
+    }
+    before = filled;
+  }, windowMs);
+  const stop = (): void => {
+    clearInterval(watch);
+    request.off('data', take);
+  };
   // Not `for await`: leaving that loop early would destroy the connection before the caller has its answer.
-  await new Promise<void>((resolve, reject) => {
-    request.on('data', (chunk: Uint8Array) => {
-      if (chunk.length > body.length - filled) return reject(tooLarge(limitBytes));
-      body.set(chunk, filled);
-      filled += chunk.length;
-    });
-    request.once('end', resolve);
-    request.once('error', reject);
-    request.once('close', () => reject(new ApiError('API_INVALID', 'body: cut off')));
-  });
-  return body.subarray(0, filled);
+  request.on('data', take);
+  request.once('end', resolve);
+  request.on('error', reject);
+  request.once('close', () => reject(new ApiError('API_INVALID', 'body: cut off')));
+  await done.finally(stop);
+  return new Uint8Array(buffer, 0, filled);
 }
 
 function tooLarge(limitBytes: number): ApiError {

@@ -25,7 +25,7 @@ export const apiErrors = {
   API_METHOD: { exit: 2, means: 'The path does not take this method.', action: 'Use the method in Allow.' },
   API_SLOW: {
     exit: 3,
-    means: 'The request did not arrive in time.',
+    means: 'The body of the request arrives too slowly.',
     action: 'Send it again over a faster or less busy connection.',
   },
   API_TOO_LARGE: {

@@ -10,6 +10,10 @@ export interface Deadlines {
   readonly headersMs: number;
   /** For a request as a whole, headers and body. */
   readonly requestMs: number;
+  /** For a body to bring `bodyBytesPerSecond` times this; then again for as much. */
+  readonly bodyWindowMs: number;
+  /** The slowest that a body may arrive. */
+  readonly bodyBytesPerSecond: number;
   /** For the answer to be worked out, waiting included. */
   readonly answerMs: number;
   /** For the answer to be taken by the client. */
@@ -24,6 +28,8 @@ export const DEADLINES: Deadlines = {
   handshakeMs: 10_000,
   headersMs: 10_000,
   requestMs: 60_000,
+  bodyWindowMs: 5_000,
+  bodyBytesPerSecond: 4_096,
   answerMs: 60_000,
   deliveryMs: 120_000,
   idleMs: 30_000,

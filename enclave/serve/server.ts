@@ -88,7 +88,7 @@ class EnclaveServer implements Server {
   constructor(options: ServerOptions) {
     this.#options = options;
     this.#deadlines = { ...DEADLINES, ...options.deadlines };
-    this.#api = new Api(options.models, options.limits);
+    this.#api = new Api(options.models, options.limits, this.#deadlines);
     this.#http = this.#createHttp();
     this.#tls = createTls(options.identity, this.#deadlines.handshakeMs, {
       onSecure: (socket) => this.#http.emit('connection', socket),

@@ -90,10 +90,15 @@ describe('admission to a model', () => {
 describe('the memory for bodies', () => {
   it('is bounded over all requests, and comes back', () => {
     const budget = new BodyBudget(10);
-    const held = budget.reserve(6);
-    expect(() => budget.reserve(5)).toThrow(overloaded);
-    budget.reserve(4)[Symbol.dispose]();
-    held[Symbol.dispose]();
-    expect(() => budget.reserve(10)).not.toThrow();
+    const first = budget.open();
+    first.take(2);
+    first.take(4);
+    {
+      using second = budget.open();
+      expect(() => second.take(5)).toThrow(overloaded);
+      second.take(4);
+    }
+    first[Symbol.dispose]();
+    expect(() => budget.open().take(10)).not.toThrow();
   });
 });

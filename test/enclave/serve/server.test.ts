@@ -4,7 +4,14 @@ import { EngineError } from '../../../enclave/engine/errors.ts';
 import type { InferRequest, InferResponse } from '../../../enclave/engine/supervisor.ts';
 import type { ModelMetadata } from '../../../enclave/engine/tensor.ts';
 import type { ServerOptions } from '../../../enclave/serve/server.ts';
-import { type Connection, fakeEngine, NONCE, serveForTest, type TestServer } from '../../support/serving.ts';
+import {
+  type Answer,
+  type Connection,
+  fakeEngine,
+  NONCE,
+  serveForTest,
+  type TestServer,
+} from '../../support/serving.ts';
 
 const metadata: ModelMetadata = {
   inputs: [{ name: 'x', datatype: 'FP32', shape: [-1] }],
@@ -421,24 +428,35 @@ describe('size', () => {
     expect(await textUntilClose(socket)).toMatch(/^HTTP\/1\.1 431 /);
   });
 
-  it('of all bodies together is bounded', async () => {
+  const headOf = (sizeBytes: number): string =>
+    `POST ${INFER} HTTP/1.1\r\nhost: e\r\ncontent-type: application/json\r\ncontent-length: ${sizeBytes}\r\n\r\n`;
+
+  it('that was only announced takes nothing from anybody', async () => {
     const server = await serve(echo, { limits });
-    const slow = await Promise.all(Array.from({ length: 16 }, () => connect(server)));
-    for (const { socket } of slow) {
-      socket.write(
-        `POST ${INFER} HTTP/1.1\r\nhost: e\r\ncontent-type: application/json\r\ncontent-length: 1000\r\n\r\n{`,
-      );
+    const honest = await connect(server);
+    for (let index = 0; index < 31; index += 1) {
+      const { socket } = await connect(server);
+      socket.write(`${headOf(1000)}{`);
     }
     await pause(50);
-    const one = await connect(server);
-    const answer = await one.ask('POST', INFER, question(1));
+    expect((await honest.ask('POST', INFER, question(1))).status).toBe(200);
+    expect((await honest.ask('POST', INFER, JSON.stringify(question(1)).padEnd(1000))).status).toBe(200);
+  });
+
+  it('of all bodies together is bounded', async () => {
+    const server = await serve(echo, { limits });
+    const senders = await Promise.all(Array.from({ length: 16 }, () => connect(server)));
+    for (const { socket } of senders) socket.write(headOf(1000) + ' '.repeat(999));
+    let answer: Answer;
+    do answer = await (await connect(server)).ask('POST', INFER, question(1));
+    while (answer.status === 200);
     expect([answer.status, answer.json.code, answer.headers['retry-after']]).toEqual([
       503,
       'API_OVERLOADED',
       '1',
     ]);
-    for (const { socket } of slow) socket.destroy();
-    await until(() => server.server.connections <= 1);
+    for (const { socket } of senders) socket.destroy();
+    await until(() => server.events.filter(({ status }) => status === 0).length === 16);
     expect((await (await connect(server)).ask('POST', INFER, question(1))).status).toBe(200);
   });
 });
@@ -532,6 +550,43 @@ describe('a client that is slow', () => {
     await textUntilClose(socket);
     clearInterval(timer);
     await until(() => server.server.connections === 0);
+  });
+
+  it('with its body gets 408 long before its whole time is over, and its place is free', async () => {
+    const limits = { requestBytes: 1000, queueLength: 4, connections: 32 };
+    const deadlines = { bodyWindowMs: 200, bodyBytesPerSecond: 1000 };
+    const server = await serve(echo, { limits, deadlines });
+    const ends = Array.from({ length: 16 }, async (): Promise<string> => {
+      const { socket } = await connect(server);
+      socket.write(
+        `POST ${INFER} HTTP/1.1\r\nhost: e\r\ncontent-type: application/json\r\ncontent-length: 1000\r\n\r\n`,
+      );
+      socket.write(' '.repeat(900));
+      const drip = setInterval(() => socket.write(' '), 50);
+      return textUntilClose(socket).finally(() => clearInterval(drip));
+    });
+    for (const text of await Promise.all(ends)) {
+      expect(text).toMatch(/^HTTP\/1\.1 408 /);
+      expect(text).toContain('"code":"API_SLOW"');
+    }
+    const honest = await connect(server);
+    const body = JSON.stringify(question(1)).padEnd(1000);
+    expect((await honest.ask('POST', INFER, body)).status).toBe(200);
+  });
+
+  it('but faster than the floor is answered', async () => {
+    const server = await serve(echo, { deadlines: { bodyWindowMs: 500, bodyBytesPerSecond: 20 } });
+    const { socket } = await connect(server);
+    const body = JSON.stringify(question(1)).padEnd(1000);
+    socket.write(
+      `POST ${INFER} HTTP/1.1\r\nhost: e\r\nconnection: close\r\ncontent-type: application/json\r\ncontent-length: 1000\r\n\r\n`,
+    );
+    const answer = textUntilClose(socket);
+    for (let sent = 0; sent < 1000; sent += 50) {
+      socket.write(body.slice(sent, sent + 50));
+      await pause(75);
+    }
+    expect(await answer).toMatch(/^HTTP\/1\.1 200 /);
   });
 
   it('between requests is let go', async () => {
