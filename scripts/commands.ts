@@ -9,6 +9,7 @@ export const COMMANDS: Readonly<Record<string, () => Promise<{ readonly command:
   sign: () => import('./commands/sign.ts'),
   run: () => import('./commands/run.ts'),
   ask: () => import('./commands/ask.ts'),
+  'image build': () => import('./commands/image-build.ts'),
   'image measure': () => import('./commands/image-measure.ts'),
   'image list': () => import('./commands/image-list.ts'),
   'policy generate': () => import('./commands/policy-generate.ts'),

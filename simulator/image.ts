@@ -10,10 +10,16 @@ import { cpioArchive } from '../review/image/cpio.ts';
 import { folderEntries, type ImageEntry } from '../review/image/entries.ts';
 import { type ImageMeasurements, measureImage } from '../review/image/measure.ts';
 import type { ImagePlatform } from '../review/image/packages.ts';
-import { layOut, rootFileSystem } from '../review/image/root-filesystem.ts';
+import { type ImageCommand, layOut, rootFileSystem } from '../review/image/root-filesystem.ts';
 
 /** What the production image holds is the closure of this file. */
 export const IMAGE_ENTRY = 'enclave/main.ts';
+/** How the production image starts it; a simulation differs in the entry alone. */
+export const IMAGE_COMMAND: ImageCommand = {
+  nodeFlags: ENCLAVE_NODE_FLAGS,
+  entry: IMAGE_ENTRY,
+  environment: ENCLAVE_ENVIRONMENT,
+};
 /** What runs in a simulated enclave in its place; it comes on top, so that nothing of the image is missing. */
 export const STAND_IN = 'simulator/enclave.ts';
 
@@ -34,11 +40,7 @@ export async function layOutSimulatedImage(
     entries: [IMAGE_ENTRY, standIn],
     platform: thisPlatform(),
   });
-  const entries = rootFileSystem(closure, {
-    nodeFlags: ENCLAVE_NODE_FLAGS,
-    entry: standIn,
-    environment: ENCLAVE_ENVIRONMENT,
-  });
+  const entries = rootFileSystem(closure, { ...IMAGE_COMMAND, entry: standIn });
   mkdirSync(folder);
   await layOut(entries, folder);
   chmodSync(folder, 0o555);

@@ -2,7 +2,8 @@ import { parseArgs } from 'node:util';
 import type { CpioEntry, CpioKind } from '../../review/image/eif/cpio-read.ts';
 import { type ListedRamdisk, RamdiskLister } from '../../review/image/eif/ramdisk.ts';
 import type { Command } from '../command.ts';
-import { hex, measureFile, onlyFile, shown } from './image-options.ts';
+import { measureFile, onlyFile } from '../image/options.ts';
+import { hex, shown } from '../image/shown.ts';
 
 export const command: Command = {
   name: 'image list',
