@@ -23,7 +23,7 @@ export const engineErrors = {
   },
   ENGINE_UNAVAILABLE: {
     exit: 3,
-    means: 'The engine died or did not answer in time; it is started again a bounded number of times.',
+    means: 'The engine died or did not answer in time; it is being started again.',
     action: 'Try again in a moment.',
   },
   ENGINE_REJECTED: {

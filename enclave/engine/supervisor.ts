@@ -1,8 +1,9 @@
 /**
  * Starts an engine in a process of its own, asks it one question at a time, and starts it again when it dies.
  *
- * States: starting -> ready <-> busy; any of them -> (process gone) restarting -> ready, at most
- * MAX_RESTARTS times in a row, then failed; close() ends it from anywhere.
+ * States: starting -> ready <-> busy; any of them -> (process gone) restarting -> ready, without
+ * end and after ever longer waits; close() ends it from anywhere. A number of restarts that ended it would let a
+ * caller whose inputs crash the model end the service. Only an engine that does not start at first is fatal.
  */
 
 import { type EngineProcess, ONNX_ENGINE, spawnEngine } from './engine-process.ts';
@@ -22,16 +23,15 @@ export interface InferResponse {
 
 export interface Engine {
   readonly metadata: ModelMetadata;
-  /** False while the engine is being started again, and for good once it failed or was closed. */
+  /** False while the engine is away or being started again, and for good once it was closed. */
   readonly ready: boolean;
   /**
    * Rejects with EngineError: ENGINE_REJECTED (these inputs do not run), ENGINE_UNAVAILABLE (the engine died,
    * hung or is not back yet), ENGINE_PROTOCOL (it answered nonsense), or with the signal's reason.
    */
   infer(request: InferRequest, signal?: AbortSignal): Promise<InferResponse>;
-  close(): Promise<void>;
   /** Resolves once no engine will run any more. */
-  readonly exited: Promise<'closed' | 'failed'>;
+  close(): Promise<void>;
 }
 
 export interface EngineOptions {
@@ -50,13 +50,15 @@ export interface EngineOptions {
   readonly startTimeoutMs?: number;
   /** For one answer. Default 30 s; then the engine is killed and started again. */
   readonly inferTimeoutMs?: number;
+  /** The wait before the given restart in a row, from 1. For tests. */
+  readonly restartDelayMs?: (restartsInARow: number) => number;
 }
 
 const START_TIMEOUT_MS = 60_000;
 const INFER_TIMEOUT_MS = 30_000;
-const MAX_RESTARTS = 5;
-const FIRST_BACKOFF_MS = 100;
-/** An engine that stayed up this long starts with a full count again. */
+const FIRST_RESTART_DELAY_MS = 100;
+const LAST_RESTART_DELAY_MS = 30_000;
+/** After an engine that stayed up this long the waits are short again. */
 const STABLE_AFTER_MS = 60_000;
 
 /** Starts the engine and resolves once its model is loaded. Rejects with EngineError. */
@@ -66,6 +68,11 @@ export async function startEngine(options: EngineOptions): Promise<Engine> {
   return engine;
 }
 
+/** `restartsInARow` counts from 1. */
+export function restartDelayMs(restartsInARow: number): number {
+  return Math.min(FIRST_RESTART_DELAY_MS * 2 ** (restartsInARow - 1), LAST_RESTART_DELAY_MS);
+}
+
 function withDefaults(
   options: EngineOptions,
 ): Required<Omit<EngineOptions, 'uid'>> & { readonly uid?: number } {
@@ -73,6 +80,7 @@ function withDefaults(
     entry: ONNX_ENGINE,
     startTimeoutMs: START_TIMEOUT_MS,
     inferTimeoutMs: INFER_TIMEOUT_MS,
+    restartDelayMs,
     ...options,
   };
 }
@@ -96,14 +104,12 @@ interface Waiting {
 
 class SupervisedEngine implements Engine {
   readonly metadata: ModelMetadata;
-  readonly exited: Promise<'closed' | 'failed'>;
   readonly #options: ReturnType<typeof withDefaults>;
-  readonly #ended: (how: 'closed' | 'failed') => void;
   readonly #queue: Waiting[] = [];
   #process: EngineProcess | undefined;
   #busy = false;
-  #over = false;
-  #restarts = 0;
+  #closed = false;
+  #restartsInARow = 0;
   #startedAtMs = performance.now();
   #cancelBackoff: (() => void) | undefined;
   #restarting: Promise<void> | undefined;
@@ -111,14 +117,11 @@ class SupervisedEngine implements Engine {
   constructor(options: EngineOptions, process: EngineProcess) {
     this.#options = withDefaults(options);
     this.metadata = process.metadata;
-    const { promise, resolve } = Promise.withResolvers<'closed' | 'failed'>();
-    this.exited = promise;
-    this.#ended = resolve;
     this.#adopt(process);
   }
 
   get ready(): boolean {
-    return this.#process?.alive === true && !this.#over;
+    return this.#process?.alive === true && !this.#closed;
   }
 
   infer(request: InferRequest, signal?: AbortSignal): Promise<InferResponse> {
@@ -135,14 +138,13 @@ class SupervisedEngine implements Engine {
   }
 
   async close(): Promise<void> {
-    this.#over = true;
+    this.#closed = true;
     this.#cancelBackoff?.();
     this.#rejectAll();
     await this.#process?.kill();
     this.#process = undefined;
     // An engine that is starting is killed as soon as it has started.
     await this.#restarting;
-    this.#ended('closed');
   }
 
   /** Answers the caller at once. An engine that is computing already goes on; its answer is dropped. */
@@ -182,27 +184,23 @@ class SupervisedEngine implements Engine {
   }
 
   async #restart(dead: EngineProcess): Promise<void> {
-    if (this.#process !== dead || this.#over) return;
+    if (this.#process !== dead || this.#closed) return;
     this.#process = undefined;
     this.#rejectAll();
-    if (performance.now() - this.#startedAtMs > STABLE_AFTER_MS) this.#restarts = 0;
-    while (!this.#over && this.#restarts < MAX_RESTARTS) {
-      this.#restarts += 1;
-      await this.#backOff(FIRST_BACKOFF_MS * 2 ** (this.#restarts - 1));
-      if (this.#over) return;
+    if (performance.now() - this.#startedAtMs > STABLE_AFTER_MS) this.#restartsInARow = 0;
+    while (!this.#closed) {
+      this.#restartsInARow += 1;
+      await this.#backOff(this.#options.restartDelayMs(this.#restartsInARow));
+      if (this.#closed) return;
       const process = await spawnEngine(this.#options).catch(() => undefined);
       if (process === undefined) continue;
       // Closed meanwhile, or the same model describes itself differently: not to be trusted.
-      if (this.#over || JSON.stringify(process.metadata) !== JSON.stringify(this.metadata)) {
+      if (this.#closed || JSON.stringify(process.metadata) !== JSON.stringify(this.metadata)) {
         await process.kill();
         continue;
       }
       this.#adopt(process);
       return;
-    }
-    if (!this.#over) {
-      this.#over = true;
-      this.#ended('failed');
     }
   }
 

@@ -38,7 +38,7 @@ export function fakeEngine(
   metadata: ModelMetadata,
   infer: (request: InferRequest, signal?: AbortSignal) => Promise<InferResponse>,
 ): Engine & { ready: boolean } {
-  return { metadata, ready: true, infer, close: async () => {}, exited: new Promise(() => {}) };
+  return { metadata, ready: true, infer, close: async () => {} };
 }
 
 export interface TestServer extends AsyncDisposable {

@@ -2,7 +2,12 @@ import { spawnSync } from 'node:child_process';
 import { closeSync, constants, fchmodSync, openSync, readdirSync, readFileSync, writeSync } from 'node:fs';
 import { join } from 'node:path';
 import { afterEach, describe, expect, it } from 'vitest';
-import { type Engine, type EngineOptions, startEngine } from '../../../enclave/engine/supervisor.ts';
+import {
+  type Engine,
+  type EngineOptions,
+  restartDelayMs,
+  startEngine,
+} from '../../../enclave/engine/supervisor.ts';
 import { readBytesElements, type Tensor, writeBytesElements } from '../../../enclave/engine/tensor.ts';
 import {
   addModel,
@@ -163,14 +168,8 @@ function childrenOf(pid: number): string[] {
   return lists.flatMap((list) => list.split(' ').filter((child) => child !== ''));
 }
 
-/** False if it will never be ready again. */
-async function untilReady(engine: Engine): Promise<boolean> {
-  let over = false;
-  void engine.exited.then(() => {
-    over = true;
-  });
-  while (!engine.ready && !over) await new Promise((resolve) => setTimeout(resolve, 10));
-  return engine.ready;
+async function untilReady(engine: Engine): Promise<void> {
+  while (!engine.ready) await new Promise((resolve) => setTimeout(resolve, 10));
 }
 
 describe('an engine that does not start', () => {
@@ -260,27 +259,55 @@ describe('an engine that misbehaves', () => {
     await expect(engine.infer(behave('well'))).rejects.toEqual(withCode('ENGINE_UNAVAILABLE'));
   });
 
-  it('is given up after a bounded number of restarts', async () => {
-    const engine = await startMisbehaving();
-    let restarts = 0;
-    do await engine.infer(behave('exit')).catch(() => undefined);
-    while ((await untilReady(engine)) && ++restarts);
-    expect(restarts).toBe(5);
-    expect(await engine.exited).toBe('failed');
-    expect(engine.ready).toBe(false);
+  it('is started again however often it dies, each time after a longer wait', async () => {
+    const restarts: number[] = [];
+    const engine = await startMisbehaving({
+      restartDelayMs: (inARow) => {
+        restarts.push(inARow);
+        return 1;
+      },
+    });
+    for (let death = 0; death < 8; death += 1) {
+      await expect(engine.infer(behave('exit'))).rejects.toEqual(withCode('ENGINE_UNAVAILABLE'));
+      await untilReady(engine);
+    }
+    expect(restarts).toEqual([1, 2, 3, 4, 5, 6, 7, 8]);
+    expect(await pidOf(engine)).toBeGreaterThan(0);
   });
 
-  it('is not taken back when it describes itself differently after a restart', async () => {
+  it('waits twice as long for every restart in a row, but never longer than half a minute', () => {
+    expect([1, 2, 3, 9, 10, 11, 1_000_000].map(restartDelayMs)).toEqual([
+      100, 200, 400, 25_600, 30_000, 30_000, 30_000,
+    ]);
+  });
+
+  it('is taken back only once it describes itself as it did at first', async () => {
     const writable = openSync('/dev/shm', constants.O_RDWR | 0o20200000, 0o600);
     writeSync(writable, 'pid');
     fchmodSync(writable, 0o444);
     const modelFd = openSync(`/proc/self/fd/${writable}`, 'r');
     descriptors.push(writable, modelFd);
-    const engine = await startEngine({ modelFd, threads: 1, entry: misbehaving('on-demand'), ...ENGINE_UID });
+    let restarts = 0;
+    const engine = await startEngine({
+      modelFd,
+      threads: 1,
+      entry: misbehaving('on-demand'),
+      ...ENGINE_UID,
+      restartDelayMs: () => {
+        restarts += 1;
+        if (restarts === 8) writeSync(writable, 'pid', 0);
+        return 1;
+      },
+    });
     engines.push(engine);
     writeSync(writable, 'gid', 0);
     await expect(engine.infer(behave('exit'))).rejects.toEqual(withCode('ENGINE_UNAVAILABLE'));
-    expect(await engine.exited).toBe('failed');
+    while (restarts < 7) {
+      await expect(engine.infer(behave('well'))).rejects.toEqual(withCode('ENGINE_UNAVAILABLE'));
+      await new Promise((resolve) => setTimeout(resolve, 1));
+    }
+    await untilReady(engine);
+    expect(restarts).toBe(8);
   });
 });
 
@@ -330,6 +357,16 @@ describe('requests to an engine', () => {
     expect(childrenOf(process.pid)).toHaveLength(before - 1);
   });
 
+  it('end with an engine that is closed while it waits to be started again', async () => {
+    const engine = await startMisbehaving({ restartDelayMs: () => 2 ** 31 - 1 });
+    const before = childrenOf(process.pid).length;
+    await expect(engine.infer(behave('exit'))).rejects.toEqual(withCode('ENGINE_UNAVAILABLE'));
+    while (childrenOf(process.pid).length === before) await new Promise((resolve) => setTimeout(resolve, 5));
+    await engine.close();
+    expect(childrenOf(process.pid)).toHaveLength(before - 1);
+    expect(engine.ready).toBe(false);
+  });
+
   it('end with the engine when it is closed, and no process is left', async () => {
     const engine = await startMisbehaving();
     const pid = await pidOf(engine);
@@ -337,7 +374,6 @@ describe('requests to an engine', () => {
     const refused = expect(asked).rejects.toEqual(withCode('ENGINE_UNAVAILABLE'));
     await engine.close();
     await refused;
-    expect(await engine.exited).toBe('closed');
     expect(() => process.kill(pid, 0)).toThrow('ESRCH');
     await expect(engine.infer(behave('well'))).rejects.toEqual(withCode('ENGINE_UNAVAILABLE'));
   });
