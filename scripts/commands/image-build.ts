@@ -105,6 +105,11 @@ meanwhile.
         sign === undefined || certificate === undefined ? undefined : await readSigner(sign, certificate),
       replace: values.force,
       at: new Date(),
+      signal: io.signal,
+    }).catch((error: unknown) => {
+      if (io.signal.aborted)
+        throw new CommandError('INTERRUPTED', 'Interrupted; nothing was written.', error);
+      throw error;
     });
     io.stdout.write(values.json ? `${JSON.stringify(imageAsJson(image))}\n` : describeImage(image));
     return 0;

@@ -12,7 +12,7 @@ export const command: Command = {
 Usage: strongroom image list FILE.eif [--all] [--json]
 
 Lists every file of the application: mode, size, SHA-256 of the content, name. The image file is checked as
-"image measure" checks it, and the ramdisk must be one newc archive, plain or gzip-compressed, with nothing
+"image measure" checks it, and a listed ramdisk must be one newc archive, plain or gzip-compressed, with nothing
 behind it: what a kernel would unpack and this would not list is refused (docs/image.md section 5).
 
 Options:
@@ -32,9 +32,13 @@ Exit codes: 0 listed, 2 not an acceptable image file, or usage.
     });
     const lister = new RamdiskLister();
     const { measurements } = await measureFile(onlyFile(positionals), io, lister);
-    const { listed } = lister;
+    const { outcomes } = lister;
     // The only ramdisk of an image is boot and application in one.
-    const ramdisks = listed.filter(({ ramdisk }) => values.all || ramdisk > 0 || listed.length === 1);
+    const wanted = outcomes.filter(({ ramdisk }) => values.all || ramdisk > 0 || outcomes.length === 1);
+    const ramdisks = wanted.map(({ list, refused }) => {
+      if (list === undefined) throw refused;
+      return list;
+    });
     if (values.json) {
       io.stdout.write(
         `${JSON.stringify({ pcr0: hex(measurements.pcr0), ramdisks: ramdisks.map(asJson) })}\n`,

@@ -36,6 +36,7 @@ export interface BuildOptions {
   readonly replace: boolean;
   /** When the certificate's dates are judged. Nothing else depends on the time. */
   readonly at: Date;
+  readonly signal?: AbortSignal;
 }
 
 /** Throws EifError, ImageError. */

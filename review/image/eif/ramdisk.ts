@@ -10,6 +10,10 @@ export const EXPANDED_MAX_BYTES = 16 * 2 ** 30;
 
 const GZIP_MAGIC = [0x1f, 0x8b] as const;
 
+export type RamdiskOutcome =
+  | { readonly ramdisk: number; readonly list: ListedRamdisk; readonly refused: undefined }
+  | { readonly ramdisk: number; readonly list: undefined; readonly refused: EifError };
+
 export interface ListedRamdisk {
   readonly ramdisk: number;
   readonly compression: 'none' | 'gzip';
@@ -17,23 +21,50 @@ export interface ListedRamdisk {
   readonly entries: readonly CpioEntry[];
 }
 
-/** For `measureEif`. What it lists is true only once the whole image file is accepted. */
+/**
+ * For `measureEif`. What it lists is true only once the whole image file is accepted. A ramdisk that cannot be
+ * listed says so in its outcome, and does not keep the others from being listed.
+ */
 export class RamdiskLister implements RamdiskVisitor {
-  readonly #listed: ListedRamdisk[] = [];
+  readonly #outcomes: RamdiskOutcome[] = [];
   readonly #expandedMaxBytes: number;
   #current: Decoder | undefined;
   /** The first byte of a ramdisk, while it alone does not say what follows. */
   #beginning: number[] = [];
+  #refused: EifError | undefined;
 
   constructor(expandedMaxBytes: number = EXPANDED_MAX_BYTES) {
     this.#expandedMaxBytes = expandedMaxBytes;
   }
 
-  get listed(): readonly ListedRamdisk[] {
-    return this.#listed;
+  /** One for each ramdisk, in their order. */
+  get outcomes(): readonly RamdiskOutcome[] {
+    return this.#outcomes;
   }
 
-  async piece(_ramdisk: number, piece: Uint8Array): Promise<void> {
+  piece(_ramdisk: number, piece: Uint8Array): Promise<void> {
+    return this.#unlessRefused(() => this.#decode(piece));
+  }
+
+  async end(ramdisk: number): Promise<void> {
+    let list: ListedRamdisk | undefined;
+    await this.#unlessRefused(async () => {
+      const decoder = this.#current;
+      if (decoder === undefined) {
+        throw new EifError('CPIO_MALFORMED', `Ramdisk ${ramdisk} is too short for an archive.`);
+      }
+      list = { ramdisk, compression: decoder.compression, entries: await decoder.end() };
+    });
+    if (list !== undefined) this.#outcomes.push({ ramdisk, list, refused: undefined });
+    else if (this.#refused !== undefined) {
+      this.#outcomes.push({ ramdisk, list: undefined, refused: this.#refused });
+    }
+    this.#current = undefined;
+    this.#beginning = [];
+    this.#refused = undefined;
+  }
+
+  async #decode(piece: Uint8Array): Promise<void> {
     if (this.#current !== undefined) return await this.#current.push(piece);
     const used = Math.min(2 - this.#beginning.length, piece.length);
     this.#beginning.push(...piece.subarray(0, used));
@@ -42,17 +73,17 @@ export class RamdiskLister implements RamdiskVisitor {
     const zipped = first === GZIP_MAGIC[0] && second === GZIP_MAGIC[1];
     this.#current = zipped ? new ZippedDecoder(this.#expandedMaxBytes) : new PlainDecoder();
     await this.#current.push(Uint8Array.from(this.#beginning));
-    this.#beginning = [];
     return await this.#current.push(piece.subarray(used));
   }
 
-  async end(ramdisk: number): Promise<void> {
-    const decoder = this.#current;
-    this.#current = undefined;
-    if (decoder === undefined) {
-      throw new EifError('CPIO_MALFORMED', `Ramdisk ${ramdisk} is too short for an archive.`);
+  async #unlessRefused(step: () => Promise<void>): Promise<void> {
+    if (this.#refused !== undefined) return;
+    try {
+      await step();
+    } catch (error) {
+      if (!(error instanceof EifError)) throw error;
+      this.#refused = error;
     }
-    this.#listed.push({ ramdisk, compression: decoder.compression, entries: await decoder.end() });
   }
 }
 

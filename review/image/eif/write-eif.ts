@@ -42,6 +42,8 @@ export interface WriteEifOptions {
   readonly replace: boolean;
   /** When the certificate's dates are judged. */
   readonly at: Date;
+  /** Ends the work; nothing is left of it. */
+  readonly signal?: AbortSignal;
 }
 
 /** Resolves to what the written file measures to, read back. Throws EifError and what the parts throw. */
@@ -57,8 +59,8 @@ export async function writeEif(
   refuseTooMuch(parts, commandLine, metadata);
 
   const certificate = signer === undefined ? undefined : checkSigner(signer).certificateDer;
-  const kernel = new Counted(parts.kernel);
-  const ramdisks = parts.ramdisks.map((ramdisk) => new Counted(ramdisk));
+  const kernel = new Counted(parts.kernel, options.signal);
+  const ramdisks = parts.ramdisks.map((ramdisk) => new Counted(ramdisk, options.signal));
   const meant = await measureImage({
     kernel: kernel.stream(),
     commandLine: parts.commandLine,
@@ -86,7 +88,7 @@ export async function writeEif(
 
   const aside = `${path}.partial-${process.pid}`;
   try {
-    await writeSections(aside, parts.architecture, sections);
+    await writeSections(aside, parts.architecture, sections, options.signal);
     const written = await readBack(aside, meant, options.at);
     await (options.replace ? rename(aside, path) : giveName(aside, path));
     await syncFolder(dirname(path));
@@ -106,6 +108,7 @@ async function writeSections(
   path: string,
   architecture: Architecture,
   sections: readonly PlannedSection[],
+  signal: AbortSignal | undefined,
 ): Promise<void> {
   const sectionSizes = sections.map(({ sizeBytes }) => sizeBytes);
   const header = encodeHeader({ architecture, sectionSizes, crc32: 0 });
@@ -124,7 +127,10 @@ async function writeSections(
     for (const { kind, sizeBytes, content } of sections) {
       await append(encodeSectionHeader(kind, sizeBytes));
       const end = position + sizeBytes;
-      for await (const piece of content()) await append(piece);
+      for await (const piece of content()) {
+        signal?.throwIfAborted();
+        await append(piece);
+      }
       if (position !== end) throw changed();
     }
     await file.write(encodeHeader({ architecture, sectionSizes, crc32: crc }), 0, EIF_HEADER_BYTES, 0);
@@ -162,15 +168,18 @@ function refuseTooMuch(parts: EifParts, commandLine: Uint8Array, metadata: Uint8
 
 class Counted {
   readonly #source: Repeatable;
+  readonly #signal: AbortSignal | undefined;
   sizeBytes = 0;
 
-  constructor(source: Repeatable) {
+  constructor(source: Repeatable, signal: AbortSignal | undefined) {
     this.#source = source;
+    this.#signal = signal;
   }
 
   async *stream(): AsyncGenerator<Uint8Array> {
     this.sizeBytes = 0;
     for await (const piece of this.#source()) {
+      this.#signal?.throwIfAborted();
       this.sizeBytes += piece.length;
       yield piece;
     }

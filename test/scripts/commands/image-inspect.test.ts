@@ -136,6 +136,13 @@ describe('image list', () => {
     ]);
   });
 
+  it('lists the application even if what boots it is no archive, unless that is asked for', async () => {
+    const sections = [...GOOD.slice(0, 4), part('ramdisk', await ramdisk('cmd'))];
+    const image = file('odd-boot.eif', eifFile({ sections }));
+    expect((await run('list', image)).stdout).toContain('Ramdisk 1: 1 entries');
+    expect(await run('list', image, '--all')).toMatchObject({ exit: 2, stdout: '' });
+  });
+
   it('lists nothing of a file that is not acceptable, or whose ramdisk is no archive', async () => {
     const sections = [...GOOD.slice(0, 3), part('ramdisk', await ramdisk('init'))];
     const spoiled = file('spoiled-list.eif', eifFile({ sections, crc: 1 }));

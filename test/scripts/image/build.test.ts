@@ -60,7 +60,7 @@ const settings = () => ({
 async function listing(path: string) {
   const lister = new RamdiskLister();
   await measureEif(fileStream(path), { at: new Date(), ramdisks: lister });
-  return lister.listed.map(({ entries }) => entries);
+  return lister.outcomes.map(({ list }) => list?.entries ?? []);
 }
 
 describe('an image of a folder', () => {

@@ -61,7 +61,10 @@ async function list(pieces: Iterable<Uint8Array>, expandedMaxBytes?: number) {
   const lister = new RamdiskLister(expandedMaxBytes);
   for (const piece of pieces) await lister.piece(1, piece);
   await lister.end(1);
-  return lister.listed;
+  return lister.outcomes.map(({ list, refused }) => {
+    if (list === undefined) throw refused;
+    return list;
+  });
 }
 
 describe('the list of an archive', () => {

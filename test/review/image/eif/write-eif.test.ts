@@ -119,6 +119,21 @@ describe('no image is written', () => {
     }
   });
 
+  it('once it is interrupted, while measuring or while writing', async () => {
+    for (const when of [1, 2]) {
+      const interrupt = new AbortController();
+      let reads = 0;
+      const kernel = () => {
+        reads++;
+        if (reads === when) interrupt.abort(new Error('interrupted'));
+        return [Buffer.from('kernel')];
+      };
+      const options = { ...once, signal: interrupt.signal };
+      await expect(writeEif({ ...PARTS, kernel }, output, options)).rejects.toThrow('interrupted');
+      expect(readdirSync(folder)).toEqual([]);
+    }
+  });
+
   it('if an input cannot be read to its end', async () => {
     let reads = 0;
     async function* broken() {
