@@ -79,6 +79,8 @@ if (import.meta.main) {
   const interrupt = new AbortController();
   process.once('SIGINT', () => interrupt.abort(new Error('interrupted')));
   process.once('SIGTERM', () => interrupt.abort(new Error('terminated')));
+  // Whoever read the output has left (`| head`): an interrupt like any other, so that commands clean up.
+  process.stdout.on('error', (error) => interrupt.abort(error));
   process.exitCode = await main(process.argv.slice(2), {
     stdin: process.stdin,
     stdout: process.stdout,

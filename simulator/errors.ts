@@ -6,6 +6,12 @@ export const localStackErrors = {
     means: 'A simulated enclave ended before it served.',
     action: 'Read its reason; the code inside names the step that refused.',
   },
+  SIMULATION_FOLDER_CLOSED: {
+    exit: 2,
+    means:
+      'The temporary folder cannot be entered by other users, and as root engines run under a user of their own.',
+    action: 'Set TMPDIR to a folder that everybody may enter, such as /tmp, or run without root.',
+  },
   SIMULATION_PROCESS_ENDED: {
     exit: 2,
     means: 'A process of the local stack ended by itself.',

@@ -2,9 +2,19 @@
  * The folder of one simulation: measured copies, sockets, sealed models. It goes when the run ends; what a
  * killed run left behind is found and removed by the next one, which tells them apart by the owner's process.
  */
-import { chmodSync, lstatSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import {
+  chmodSync,
+  lstatSync,
+  mkdtempSync,
+  readdirSync,
+  readFileSync,
+  realpathSync,
+  rmSync,
+  writeFileSync,
+} from 'node:fs';
 import { tmpdir } from 'node:os';
-import { join } from 'node:path';
+import { dirname, join } from 'node:path';
+import { LocalStackError } from './errors.ts';
 
 const PREFIX = 'strongroom-run-';
 const OWNER_FILE = 'owner';
@@ -26,6 +36,25 @@ export function createRunFolder(options: { readonly now: Date; readonly parent?:
   chmodSync(path, 0o711);
   writeFileSync(join(path, OWNER_FILE), `${process.pid} ${startOf(process.pid)}\n`);
   return { path, remove: () => removeTree(path) };
+}
+
+const OTHERS_MAY_ENTER = 0o001;
+
+/**
+ * As root, engines run under uids of their own, which must reach the copy that they start from. Throws
+ * LocalStackError `SIMULATION_FOLDER_CLOSED` if one of the folders down to `parent` keeps others out.
+ */
+export function refuseClosedFolder(parent: string): void {
+  if (process.getuid?.() !== 0) return;
+  for (let folder = realpathSync(parent); ; folder = dirname(folder)) {
+    if ((lstatSync(folder).mode & OTHERS_MAY_ENTER) === 0) {
+      throw new LocalStackError(
+        'SIMULATION_FOLDER_CLOSED',
+        `Expected a temporary folder that every user may enter, found ${folder} closed to others.`,
+      );
+    }
+    if (folder === dirname(folder)) return;
+  }
 }
 
 /** Removes the folders of this user's runs whose process is gone. */

@@ -5,7 +5,8 @@
 import { connect } from '../../client/connect.ts';
 import type { VerifiedEnclave } from '../../client/verified-enclave.ts';
 import { describePolicy } from '../../review/policy/describe.ts';
-import type { LocalInstance, LocalStack } from '../../simulator/local-stack.ts';
+import type { LocalInstance } from '../../simulator/local-instance.ts';
+import type { LocalStack } from '../../simulator/local-stack.ts';
 import {
   createKey,
   newOwner,

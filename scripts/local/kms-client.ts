@@ -1,7 +1,8 @@
 import { Agent } from 'node:https';
 import { KMSClient } from '@aws-sdk/client-kms';
 import { NodeHttpHandler } from '@smithy/node-http-handler';
-import { type LocalStack, REGION, type RoleName } from '../../simulator/local-stack.ts';
+import { REGION, type RoleName } from '../../simulator/account.ts';
+import type { LocalStack } from '../../simulator/local-stack.ts';
 
 /** The real AWS SDK, talking to the local stack's KMS as one of its roles. */
 export function localKmsClient(stack: Pick<LocalStack, 'kms' | 'credentials'>, role: RoleName): KMSClient {

@@ -12,7 +12,8 @@ import { type SealResult, sealToFolder } from '../../owner/seal-model.ts';
 import { generateKeyPolicy } from '../../review/policy/generate.ts';
 import { DEPLOYMENT_FORMAT } from '../../shared/deployment/deployment.ts';
 import { pcrOfMeasuredBytes } from '../../shared/pcr.ts';
-import { ACCOUNT_ID, type LocalStack, ROLES } from '../../simulator/local-stack.ts';
+import { ACCOUNT_ID, ROLES } from '../../simulator/account.ts';
+import type { LocalStack } from '../../simulator/local-stack.ts';
 import { localKmsClient } from './kms-client.ts';
 
 export interface Owner {

@@ -61,6 +61,8 @@ function startDemo() {
         if (ended !== undefined) throw new Error(`ended with ${ended}: ${told}\n${await errors}`);
       }
     },
+    /** Closes the reading end of its output. */
+    leave: () => child.stdout.destroy(),
     /** What a terminal does on Ctrl-C: the signal goes to everybody in the group. */
     signalGroup: (signal: NodeJS.Signals) => process.kill(-pid, signal),
   };
@@ -92,6 +94,19 @@ describe('Ctrl-C', () => {
       expect(processesOf(folder)).toEqual([]);
       expect(runFolders()).toEqual([]);
       expect(socketsBelow(folder)).toEqual([]);
+    },
+    DEADLINE_MS,
+  );
+
+  it(
+    'is the same as a reader of the output who leaves, as `| head` does',
+    async () => {
+      const demo = startDemo();
+      await demo.until(/^ 1 /m);
+      demo.leave();
+      expect(await demo.exited).toBe(1);
+      expect(processesOf(folder)).toEqual([]);
+      expect(runFolders()).toEqual([]);
     },
     DEADLINE_MS,
   );

@@ -25,7 +25,9 @@ import {
 import { DEPLOYMENT_FORMAT } from '../../shared/deployment/deployment.ts';
 import { parseKeyFile } from '../../shared/sealed-model/key-file.ts';
 import { encodeKeyFile } from '../../shared/sealed-model/key-file-write.ts';
-import { type LocalInstance, type LocalStack, ROLES } from '../../simulator/local-stack.ts';
+import { ROLES } from '../../simulator/account.ts';
+import type { LocalInstance } from '../../simulator/local-instance.ts';
+import type { LocalStack } from '../../simulator/local-stack.ts';
 import { type HostileHost, takeHostService } from './hostile-host.ts';
 import { decryptCount, MODEL, onnx, outcomeOf, recordsOf, startStack } from './support.ts';
 

@@ -1,7 +1,8 @@
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { connect } from '../../client/connect.ts';
 import { pcrsOf, prepareRelease, type Release } from '../../scripts/local/release.ts';
-import type { LocalInstance, LocalStack } from '../../simulator/local-stack.ts';
+import type { LocalInstance } from '../../simulator/local-instance.ts';
+import type { LocalStack } from '../../simulator/local-stack.ts';
 import { decryptCount, isAlive, MODEL, onnx, startStack } from './support.ts';
 
 let stack: LocalStack;

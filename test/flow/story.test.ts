@@ -10,7 +10,9 @@ import { enclaveControl } from '../../parent/control.ts';
 import { prepareRelease, type Release } from '../../scripts/local/release.ts';
 import { predictIris } from '../../scripts/model/iris.ts';
 import { pcrOfMeasuredBytes, pcrOfText } from '../../shared/pcr.ts';
-import { type LocalInstance, type LocalStack, ROLES } from '../../simulator/local-stack.ts';
+import { ROLES } from '../../simulator/account.ts';
+import type { LocalInstance } from '../../simulator/local-instance.ts';
+import type { LocalStack } from '../../simulator/local-stack.ts';
 import {
   childrenOf,
   decryptCount,

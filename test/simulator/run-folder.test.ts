@@ -13,7 +13,7 @@ import {
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
-import { createRunFolder, removeLeftovers } from '../../simulator/run-folder.ts';
+import { createRunFolder, refuseClosedFolder, removeLeftovers } from '../../simulator/run-folder.ts';
 
 let parent: string;
 beforeEach(() => {
@@ -80,5 +80,18 @@ describe('the folder of a run', () => {
     removeLeftovers(parent, new Date(NOW.getTime() + 86_400_000));
     expect(existsSync(join(parent, 'strongroom-run-link'))).toBe(true);
     expect(existsSync(join(parent, 'other'))).toBe(true);
+  });
+});
+
+describe.runIf(process.getuid?.() === 0)('a temporary folder, as root', () => {
+  it('is refused when the uids of engines cannot enter it', () => {
+    const inner = join(parent, 'inner');
+    mkdirSync(inner);
+    chmodSync(parent, 0o711);
+    refuseClosedFolder(inner);
+    chmodSync(parent, 0o700);
+    expect(() => refuseClosedFolder(inner)).toThrow(
+      expect.objectContaining({ code: 'SIMULATION_FOLDER_CLOSED' }),
+    );
   });
 });

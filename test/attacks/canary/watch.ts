@@ -1,7 +1,8 @@
 /** Searches the processes of one instance, the files of its stack and what was printed, and keeps what was found. */
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
-import type { LocalInstance, LocalStack } from '../../../simulator/local-stack.ts';
+import type { LocalInstance } from '../../../simulator/local-instance.ts';
+import type { LocalStack } from '../../../simulator/local-stack.ts';
 import { type Canary, CanarySearch } from '../../support/canaries.ts';
 import { processTree, type Sighting, searchFolders, searchProcess } from '../../support/memory-scan.ts';
 import { MASKED_KEYS_FILE } from './masked-keys.ts';

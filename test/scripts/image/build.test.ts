@@ -11,7 +11,7 @@ import {
   writeFileSync,
 } from 'node:fs';
 import { tmpdir } from 'node:os';
-import { dirname, join } from 'node:path';
+import { basename, dirname, join } from 'node:path';
 import { PassThrough } from 'node:stream';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { fileStream } from '../../../review/image/eif/file-stream.ts';
@@ -32,6 +32,7 @@ import { testSigner } from '../../review/image/eif/eif-file.ts';
 import { fixtureProject } from '../../review/image/fixture.ts';
 
 const ROOT = join(import.meta.dirname, '..', '..', '..');
+const hasReadelf = spawnSync('readelf', ['--version']).status === 0;
 const hasDpkg = spawnSync('dpkg-deb', ['--version']).status === 0;
 const sha256 = (bytes: Uint8Array) => createHash('sha256').update(bytes).digest('hex');
 
@@ -284,6 +285,24 @@ describe('the application ramdisk of this checkout', () => {
       /node_modules\/(vitest|typescript|@biomejs|knip|fast-check|@types|esbuild|undici|@peculiar)(\/|$)/;
     expect(paths.filter((path) => tools.test(path))).toEqual([]);
     expect(paths).toContain('rootfs/app/enclave/main.ts');
+  });
+
+  it.skipIf(!hasReadelf)('names every library that its native files need, and none more', () => {
+    const lock = readDebianLock(join(ROOT, DEBIAN_LOCK_FILE))[PLATFORM.cpu];
+    const locked = lock
+      .flatMap(({ files }) => files.map(({ to }) => to))
+      .filter((to) => !to.endsWith('copyright'));
+    const entries = applicationRamdisk(ROOT, ARCHITECTURE, []);
+    const native = entries.flatMap((entry) => {
+      const isNative = /\.node$|\.so(\.\d+)*$|\/bin\/node$/.test(entry.path);
+      return isNative && entry.kind === 'file' && typeof entry.content === 'string' ? [entry.content] : [];
+    });
+    const output = execFileSync('readelf', ['-d', ...native], { encoding: 'utf8' });
+    const needed = new Set([...output.matchAll(/\(NEEDED\).*\[(.+)\]/g)].map(([, name = '']) => name));
+    const own = new Set(native.map((path) => basename(path)));
+    expect([...needed].filter((name) => !own.has(name)).sort()).toEqual(
+      locked.map((to) => basename(to)).sort(),
+    );
   });
 
   const packagesFolder = join(ROOT, DEBIAN_PACKAGES_FOLDER);
