@@ -1,0 +1,57 @@
+/** The process that is /dev/nsm: the software NSM behind a character device. */
+import { NSM_IOCTL } from '../../../enclave/nsm/device.ts';
+import { encodeNsmResponse } from '../../../shared/nsm/device-side.ts';
+import { createSimulatedCa } from '../../../simulator/nsm/ca.ts';
+import { newModuleId } from '../../../simulator/nsm/identity.ts';
+import { SoftwareNsm } from '../../../simulator/nsm/software-nsm.ts';
+import { type IoctlAnswer, serveCharacterDevice } from './cuse.ts';
+import { givenArgument, tell } from './helper.ts';
+import { type DeviceOptions, type DeviceReady, FAULT, type Fault } from './nsm-fault.ts';
+
+const EINVAL = 22;
+/** Long enough that a second request would be seen while the first is being served. */
+const SERVICE_MS = 10;
+
+const { region, instanceId, pcrs } = givenArgument<DeviceOptions>();
+const now = new Date();
+const ca = await createSimulatedCa({ region, now });
+const bytesOf = (hex: string): Uint8Array => Buffer.from(hex, 'hex');
+const nsm = await SoftwareNsm.create({
+  ca,
+  moduleId: newModuleId(instanceId, now),
+  pcrs: { 0: bytesOf(pcrs[0]), 1: bytesOf(pcrs[1]), 2: bytesOf(pcrs[2]), 3: bytesOf(pcrs[3]) },
+  now: () => new Date(),
+});
+const counts = { served: 0, atOnce: 0, mostAtOnce: 0 };
+
+await serveCharacterDevice('nsm', async (command, request) => {
+  counts.atOnce += 1;
+  counts.mostAtOnce = Math.max(counts.mostAtOnce, counts.atOnce);
+  try {
+    await new Promise((resolve) => setTimeout(resolve, SERVICE_MS));
+    counts.served += 1;
+    if (command !== NSM_IOCTL) return { errno: EINVAL };
+    const text = Buffer.from(request).toString('latin1');
+    if (text.startsWith(FAULT)) return await fault(JSON.parse(text.slice(FAULT.length)));
+    return { response: await nsm.handle(request) };
+  } finally {
+    counts.atOnce -= 1;
+  }
+});
+const ready: DeviceReady = { rootPem: ca.rootPem, moduleId: nsm.moduleId };
+tell(ready);
+
+async function fault({
+  errno,
+  error,
+  reportedLength,
+  delayMs = 0,
+  counts: wanted,
+}: Fault): Promise<IoctlAnswer> {
+  await new Promise((resolve) => setTimeout(resolve, delayMs));
+  if (errno !== undefined) return { errno };
+  const response = wanted
+    ? Buffer.from(JSON.stringify(counts))
+    : encodeNsmResponse(error === undefined ? { kind: 'LockPCR' } : { kind: 'Error', error });
+  return { response, ...(reportedLength === undefined ? {} : { reportedLength }) };
+}
