@@ -25,7 +25,12 @@ export function readSigningCertificate(pem: Uint8Array): SigningCertificate {
   if (base64 === undefined || text.split('-----BEGIN').length !== 2) {
     throw new EifError('EIF_SIGNATURE_FORM', 'Expected exactly one PEM block, a CERTIFICATE.');
   }
-  const der = new Uint8Array(Buffer.from(base64, 'base64'));
+  const decoded = Buffer.from(base64, 'base64');
+  // Node decodes what it can make sense of; other readers stop, or read on, at another place.
+  if (decoded.toString('base64') !== base64.replace(/[\r\n]/g, '')) {
+    throw new EifError('EIF_SIGNATURE_FORM', 'The signing certificate is not in base64 as it is written.');
+  }
+  const der = new Uint8Array(decoded);
   let certificate: X509Certificate;
   let publicKey: X509Certificate['publicKey'];
   try {

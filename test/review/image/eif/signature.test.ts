@@ -176,6 +176,11 @@ describe('a signed image is refused', () => {
       'EIF_SIGNATURE_FORM',
     ],
     [
+      'with base64 that readers end at different places',
+      () => ({ certificate: signer.certificatePem.replace(/\n-----END/, '\n=AAA\n-----END') }),
+      'EIF_SIGNATURE_FORM',
+    ],
+    [
       'with a certificate that is none',
       () => ({ certificate: pem(Buffer.from('certificate')) }),
       'EIF_SIGNATURE_FORM',
