@@ -12,6 +12,8 @@ $BB ifconfig lo 127.0.0.1 up
 cd /project
 export PATH=/nowhere
 /project/node_modules/NODE_PACKAGE/bin/node test/vm/guest/main.ts </dev/null >/dev/ttyS0 2>&1
-echo "{\"end\":$?}" >/dev/ttyS0
+CODE=$?
+[ $CODE = 0 ] || $BB dmesg | $BB tail -n 20 >/dev/ttyS0
+echo "{\"end\":$CODE}" >/dev/ttyS0
 $BB sleep 0.2
 $BB reboot -f

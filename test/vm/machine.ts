@@ -23,9 +23,17 @@ import type { FileEntry, ImageEntry } from '../../review/image/entries.ts';
 import { packageFiles } from '../../review/image/packages.ts';
 
 const PROJECT = join(import.meta.dirname, '..', '..');
-const ENTRIES = readdirSync(join(import.meta.dirname, 'guest')).map((name) => `test/vm/guest/${name}`);
+const ENTRIES = [
+  ...readdirSync(join(import.meta.dirname, 'guest')).map((name) => `test/vm/guest/${name}`),
+  'enclave/main.ts',
+  'simulator/kms/main.ts',
+];
 /** The first one that this machine's Debian has; the kernel for clouds is small. */
-const KERNEL_PACKAGES = ['linux-image-6.12-cloud-amd64', 'linux-image-cloud-amd64'];
+const { STRONGROOM_VM_KERNEL } = process.env;
+const KERNEL_PACKAGES =
+  STRONGROOM_VM_KERNEL === undefined
+    ? ['linux-image-6.12-cloud-amd64', 'linux-image-cloud-amd64']
+    : [STRONGROOM_VM_KERNEL];
 const MODULES = ['fuse', 'cuse', 'vsock', 'vmw_vsock_virtio_transport_common', 'vsock_loopback'];
 const QEMU = 'qemu-system-x86_64';
 const BUSYBOX = '/bin/busybox';
@@ -83,8 +91,8 @@ function downloadKernel(folder: string): string {
         encoding: 'utf8',
         stdio: 'pipe',
       });
-      const [, name] = /Depends: (linux-image-\S+)/.exec(depends) ?? [];
-      if (name === undefined) continue;
+      // A package that depends on no other kernel is one itself.
+      const [, name = metaPackage] = /Depends: (linux-image-\d\S+)/.exec(depends) ?? [];
       execFileSync('apt-get', ['download', name], { cwd: folder, stdio: 'pipe' });
     } catch {
       continue;
@@ -205,6 +213,7 @@ export async function runMachine(options: {
   );
   // A guest that KVM cannot go on with stays, paused, until somebody ends it.
   child.stderr.on('data', (text: Buffer) => {
+    if (child.killed) return;
     onLine(`qemu: ${text.toString().split('\n')[0]}`);
     if (text.includes('KVM internal error')) child.kill('SIGKILL');
   });

@@ -1,6 +1,6 @@
 /**
  * `npm run test:vm`: what can only be shown with a kernel of our own. Boots a virtual machine, runs the checks
- * of guest/main.ts in it, and prints one line for each (docs/simulation.md section 7).
+ * of guest/main.ts in it, and prints one line for each (docs/simulation.md section 6).
  *
  * Exit codes: 0 all passed, or skipped because this machine cannot run it (the reason is printed; with
  * --required that is 2); 1 a check failed, or the machine did not come to its end.

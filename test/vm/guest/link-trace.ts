@@ -12,7 +12,7 @@ import type { Link } from '../../../link/link.ts';
 
 const STRACE = '/bin/strace';
 const TRACE = '/tmp/writes.trace';
-export const TLS_BYTES = 32 << 20;
+export const TLS_BYTES = 16 << 20;
 
 export async function checkWritesBelowTls(link: Link, port: number): Promise<string> {
   const accepted = Promise.withResolvers<Duplex>();

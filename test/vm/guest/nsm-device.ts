@@ -3,25 +3,18 @@ import { NSM_IOCTL } from '../../../enclave/nsm/device.ts';
 import { encodeNsmResponse } from '../../../shared/nsm/device-side.ts';
 import { createSimulatedCa } from '../../../simulator/nsm/ca.ts';
 import { newModuleId } from '../../../simulator/nsm/identity.ts';
+import { type HypervisorSocket, hypervisorSocket } from '../../../simulator/nsm/socket-client.ts';
 import { SoftwareNsm } from '../../../simulator/nsm/software-nsm.ts';
 import { type IoctlAnswer, serveCharacterDevice } from './cuse.ts';
 import { givenArgument, tell } from './helper.ts';
-import { type DeviceOptions, type DeviceReady, FAULT, type Fault } from './nsm-fault.ts';
+import { type DeviceOptions, type DeviceReady, FAULT, type Fault, type OwnNsmOptions } from './nsm-fault.ts';
 
 const EINVAL = 22;
 /** Long enough that a second request would be seen while the first is being served. */
 const SERVICE_MS = 10;
 
-const { region, instanceId, pcrs } = givenArgument<DeviceOptions>();
-const now = new Date();
-const ca = await createSimulatedCa({ region, now });
-const bytesOf = (hex: string): Uint8Array => Buffer.from(hex, 'hex');
-const nsm = await SoftwareNsm.create({
-  ca,
-  moduleId: newModuleId(instanceId, now),
-  pcrs: { 0: bytesOf(pcrs[0]), 1: bytesOf(pcrs[1]), 2: bytesOf(pcrs[2]), 3: bytesOf(pcrs[3]) },
-  now: () => new Date(),
-});
+const options = givenArgument<DeviceOptions>();
+const { handle, ready } = 'socket' in options ? forwarding(options.socket) : await ownNsm(options);
 const counts = { served: 0, atOnce: 0, mostAtOnce: 0 };
 
 await serveCharacterDevice('nsm', async (command, request) => {
@@ -33,13 +26,46 @@ await serveCharacterDevice('nsm', async (command, request) => {
     if (command !== NSM_IOCTL) return { errno: EINVAL };
     const text = Buffer.from(request).toString('latin1');
     if (text.startsWith(FAULT)) return await fault(JSON.parse(text.slice(FAULT.length)));
-    return { response: await nsm.handle(request) };
+    return { response: await handle(request) };
   } finally {
     counts.atOnce -= 1;
   }
 });
-const ready: DeviceReady = { rootPem: ca.rootPem, moduleId: nsm.moduleId };
 tell(ready);
+
+type Handle = (request: Uint8Array) => Promise<Uint8Array>;
+
+async function ownNsm({
+  region,
+  instanceId,
+  pcrs,
+}: OwnNsmOptions): Promise<{ handle: Handle; ready: DeviceReady }> {
+  const now = new Date();
+  const ca = await createSimulatedCa({ region, now });
+  const bytesOf = (hex: string): Uint8Array => Buffer.from(hex, 'hex');
+  const nsm = await SoftwareNsm.create({
+    ca,
+    moduleId: newModuleId(instanceId, now),
+    pcrs: { 0: bytesOf(pcrs[0]), 1: bytesOf(pcrs[1]), 2: bytesOf(pcrs[2]), 3: bytesOf(pcrs[3]) },
+    now: () => new Date(),
+  });
+  return {
+    handle: (request) => nsm.handle(request),
+    ready: { rootPem: ca.rootPem, moduleId: nsm.moduleId },
+  };
+}
+
+/** The hypervisor makes its socket when it starts the enclave, which is after this device. */
+function forwarding(path: string): { handle: Handle; ready: object } {
+  let hypervisor: Promise<HypervisorSocket> | undefined;
+  return {
+    handle: async (request) => {
+      hypervisor ??= hypervisorSocket(path);
+      return (await hypervisor).nsm(request);
+    },
+    ready: {},
+  };
+}
 
 async function fault({
   errno,

@@ -1,7 +1,10 @@
 /** What the checks and the process that is /dev/nsm say to each other. */
 import type { NsmErrorName } from '../../../shared/nsm/response.ts';
 
-export interface DeviceOptions {
+/** An NSM of its own, or the hypervisor's behind this socket. */
+export type DeviceOptions = OwnNsmOptions | { readonly socket: string };
+
+export interface OwnNsmOptions {
   readonly region: string;
   readonly instanceId: string;
   /** Registers by index, hexadecimal. */
