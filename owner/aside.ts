@@ -3,10 +3,10 @@
  * the disk, then renamed. Disposing of it before `publish` removes every trace; even a killed process leaves
  * nothing under the final name, and what it leaves aside is ciphertext.
  */
-import { randomBytes } from 'node:crypto';
 import { type FileHandle, lstat, mkdir, open, rename, rm } from 'node:fs/promises';
-import { basename, dirname, join, resolve } from 'node:path';
+import { dirname, join, resolve } from 'node:path';
 import { OwnerError } from './errors.ts';
+import { asideOf, type Leftover, removeLeftovers } from './leftovers.ts';
 import { writeNewFile } from './secret-files.ts';
 
 export class Aside {
@@ -18,12 +18,22 @@ export class Aside {
 
   private constructor(out: string) {
     this.#out = resolve(out);
-    this.#folder = hidden(this.#out);
+    this.#folder = asideOf(this.#out);
   }
 
-  /** Throws OWNER_WOULD_OVERWRITE if `out` or a companion exists already. */
-  static async create(out: string, companions: readonly string[] = []): Promise<Aside> {
+  /**
+   * Removes what killed processes left for `out`, and tells of all that it finds. Throws OWNER_WOULD_OVERWRITE if
+   * `out` or a companion exists already.
+   */
+  static async create(
+    out: string,
+    companions: readonly string[] = [],
+    onLeftover: (leftover: Leftover) => void = () => {},
+  ): Promise<Aside> {
     for (const path of [out, ...companions]) await expectAbsent(path);
+    for (const path of [out, ...companions]) {
+      for (const leftover of await removeLeftovers(resolve(path))) onLeftover(leftover);
+    }
     const aside = new Aside(out);
     await mkdir(dirname(aside.#out), { recursive: true });
     await mkdir(aside.#folder);
@@ -40,7 +50,7 @@ export class Aside {
 
   /** A file for its owner's eyes alone, beside the folder and never in it. */
   async writeCompanion(path: string, content: Uint8Array): Promise<void> {
-    const waiting = hidden(resolve(path));
+    const waiting = asideOf(resolve(path));
     this.#companions.set(resolve(path), waiting);
     await writeNewFile(waiting, content, 0o600);
   }
@@ -61,10 +71,6 @@ export class Aside {
     await rm(this.#folder, { recursive: true, force: true });
     for (const waiting of this.#companions.values()) await rm(waiting, { force: true });
   }
-}
-
-function hidden(path: string): string {
-  return join(dirname(path), `.${basename(path)}.partial-${randomBytes(6).toString('hex')}`);
 }
 
 async function expectAbsent(path: string): Promise<void> {

@@ -10,7 +10,7 @@ export const ownerErrors = {
   OWNER_INPUT_UNUSABLE: {
     exit: 2,
     means: 'The files to seal are missing, not regular files, or changed while they were sealed.',
-    action: 'Give existing files or one folder, and let nobody write to them meanwhile.',
+    action: 'Give regular files or one folder of them, and let nobody write to them meanwhile.',
   },
   OWNER_KEY_EXPOSED: {
     exit: 1,
@@ -19,8 +19,9 @@ export const ownerErrors = {
   },
   OWNER_KEY_UNUSABLE: {
     exit: 2,
-    means: 'A key file does not hold the kind of key that is needed.',
-    action: 'Make keys with "strongroom keygen"; a --key-file holds exactly 32 random bytes.',
+    means: 'A key is not of the kind that is needed here.',
+    action:
+      'Make key files with "strongroom keygen"; a --key-file holds exactly 32 random bytes; a --kms-key is the full ARN of an enabled symmetric key.',
   },
   OWNER_NO_SECOND_WRAP: {
     exit: 2,
@@ -30,7 +31,19 @@ export const ownerErrors = {
   OWNER_KMS_REFUSED: {
     exit: 1,
     means: 'AWS KMS did not wrap the data key.',
-    action: 'Check that your role may call kms:DescribeKey and kms:Encrypt on this key, then seal again.',
+    action:
+      'Check that the key policy lets your role call kms:DescribeKey and kms:Encrypt for a model of this name; one by "strongroom policy generate" does so for each --sealer and each model that it names.',
+  },
+  OWNER_KMS_UNREACHABLE: {
+    exit: 3,
+    means: 'AWS KMS gave no answer, or not one over a connection that can be trusted.',
+    action: 'Check the network, the region in the key ARN, --kms-endpoint and --kms-ca, then seal again.',
+  },
+  OWNER_NO_CREDENTIALS: {
+    exit: 2,
+    means: 'No AWS credentials were found to call KMS with.',
+    action:
+      'Set AWS_PROFILE, or AWS_ACCESS_KEY_ID and its companions, as for the aws command, then seal again.',
   },
   OWNER_RECOVERY_REFUSED: {
     exit: 1,

@@ -3,9 +3,10 @@
  * documents); the recovery key opens the owner's own wrap of each data key, and is best kept offline.
  */
 import { generateKeyPair, type KeyObject } from 'node:crypto';
-import { mkdir } from 'node:fs/promises';
+import { lstat, mkdir } from 'node:fs/promises';
 import { join } from 'node:path';
 import { promisify } from 'node:util';
+import { OwnerError } from './errors.ts';
 import { writeNewFile } from './secret-files.ts';
 
 export type KeyPurpose = 'signing' | 'recovery';
@@ -31,14 +32,20 @@ export async function generateOwnerKeyPair(
 
 /** Writes PURPOSE.key.pem (mode 600) and PURPOSE.pub.pem into the folder; overwrites nothing. */
 export async function writeOwnerKeys(folder: string, purposes: readonly KeyPurpose[]): Promise<KeyFiles[]> {
+  const planned = purposes.map((purpose) => ({
+    purpose,
+    privateFile: join(folder, `${purpose}.key.pem`),
+    publicFile: join(folder, `${purpose}.pub.pem`),
+  }));
+  // Before the first is written: half of what was asked for would be in the way of the next attempt.
+  for (const path of planned.flatMap(({ privateFile, publicFile }) => [privateFile, publicFile])) {
+    const found = await lstat(path).catch(() => undefined);
+    if (found !== undefined) throw new OwnerError('OWNER_WOULD_OVERWRITE', `${path} exists already.`);
+  }
   await mkdir(folder, { recursive: true, mode: 0o700 });
   const written: KeyFiles[] = [];
-  for (const purpose of purposes) {
-    const files = {
-      purpose,
-      privateFile: join(folder, `${purpose}.key.pem`),
-      publicFile: join(folder, `${purpose}.pub.pem`),
-    };
+  for (const files of planned) {
+    const { purpose } = files;
     const { privateKey, publicKey } = await generateOwnerKeyPair(purpose);
     await writeNewFile(files.privateFile, privateKey.export({ type: 'pkcs8', format: 'pem' }), 0o600);
     await writeNewFile(files.publicFile, publicKey.export({ type: 'spki', format: 'pem' }), 0o644);

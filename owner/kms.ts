@@ -2,26 +2,42 @@
 import { DescribeKeyCommand, EncryptCommand, type KMSClient } from '@aws-sdk/client-kms';
 import { isKmsKeyArn, type KeyWrap } from '../shared/sealed-model/key-file.ts';
 import { OwnerError } from './errors.ts';
+import { expectNotAborted } from './spool.ts';
 
 export interface KmsKey {
   readonly client: Pick<KMSClient, 'send'>;
   readonly keyArn: string;
 }
 
-/** Asked before anything is sealed: hours of sealing should not end at a key that cannot wrap. */
-export async function checkKmsKey({ client, keyArn }: KmsKey): Promise<void> {
-  if (!isKmsKeyArn(keyArn)) {
-    throw new OwnerError('OWNER_KEY_UNUSABLE', `${JSON.stringify(keyArn)} is not the ARN of a KMS key.`);
+/** As many as a key file holds (docs/sealed-model.md section 8.2). */
+const WRAPS_MAX = 16;
+
+/** Throws OWNER_KEY_UNUSABLE unless a key file can hold a wrap under each of these keys. */
+export function expectWrappable(keyArns: readonly string[]): void {
+  const foreign = keyArns.find((keyArn) => !isKmsKeyArn(keyArn));
+  if (foreign !== undefined) {
+    throw unusable(
+      `expected the ARN of a KMS key (arn:aws:kms:REGION:ACCOUNT:key/ID), found ${JSON.stringify(foreign)}`,
+    );
   }
+  const twice = keyArns.find((keyArn, index) => keyArns.indexOf(keyArn) !== index);
+  if (twice !== undefined) throw unusable(`expected different KMS keys, found ${twice} twice`);
+  if (keyArns.length > WRAPS_MAX) {
+    throw unusable(`expected at most ${WRAPS_MAX} KMS keys, found ${keyArns.length}`);
+  }
+}
+
+/** Asked before anything is sealed: hours of sealing should not end at a key that cannot wrap. */
+export async function checkKmsKey({ client, keyArn }: KmsKey, signal?: AbortSignal): Promise<void> {
+  expectWrappable([keyArn]);
   const { KeyMetadata: key } = await client
-    .send(new DescribeKeyCommand({ KeyId: keyArn }))
-    .catch((cause: unknown) => refuse(keyArn, 'DescribeKey', cause));
+    .send(new DescribeKeyCommand({ KeyId: keyArn }), abortedBy(signal))
+    .catch((cause: unknown) => failed(keyArn, 'DescribeKey', cause, signal));
   const usable =
     key?.KeyState === 'Enabled' && key.KeyUsage === 'ENCRYPT_DECRYPT' && key.KeySpec === 'SYMMETRIC_DEFAULT';
   if (usable && key.Arn === keyArn) return;
-  throw new OwnerError(
-    'OWNER_KEY_UNUSABLE',
-    `${keyArn} must be an enabled symmetric key for encryption; it is ${key?.KeyState}, ${key?.KeySpec}, ${key?.KeyUsage}.`,
+  throw unusable(
+    `${keyArn} must be an enabled symmetric key for encryption; it is ${key?.KeyState}, ${key?.KeySpec}, ${key?.KeyUsage}`,
   );
 }
 
@@ -30,17 +46,42 @@ export async function wrapWithKms(
   { client, keyArn }: KmsKey,
   dataKey: Uint8Array,
   encryptionContext: Record<string, string>,
+  signal?: AbortSignal,
 ): Promise<KeyWrap> {
   const answer = await client
-    .send(new EncryptCommand({ KeyId: keyArn, Plaintext: dataKey, EncryptionContext: encryptionContext }))
-    .catch((cause: unknown) => refuse(keyArn, 'Encrypt', cause));
+    .send(
+      new EncryptCommand({ KeyId: keyArn, Plaintext: dataKey, EncryptionContext: encryptionContext }),
+      abortedBy(signal),
+    )
+    .catch((cause: unknown) => failed(keyArn, 'Encrypt', cause, signal));
   if (answer.CiphertextBlob === undefined || answer.KeyId !== keyArn) {
     throw new OwnerError('OWNER_KMS_REFUSED', `KMS answered Encrypt with ${answer.KeyId}, not ${keyArn}.`);
   }
   return { kind: 'aws-kms', keyArn, ciphertextBlob: answer.CiphertextBlob };
 }
 
-function refuse(keyArn: string, operation: string, cause: unknown): never {
-  const why = cause instanceof Error ? `${cause.name}: ${cause.message}` : String(cause);
+function abortedBy(signal: AbortSignal | undefined): { abortSignal?: AbortSignal } {
+  return signal === undefined ? {} : { abortSignal: signal };
+}
+
+/** A refusal is KMS's own answer; the SDK's and the network's failures have other remedies. */
+function failed(keyArn: string, operation: string, cause: unknown, signal: AbortSignal | undefined): never {
+  expectNotAborted(signal);
+  const { name, message, code, $fault } = cause as Error & { code?: unknown; $fault?: unknown };
+  const why = [name, code, message].filter((part) => typeof part === 'string' && part !== '').join(': ');
+  if (name === 'CredentialsProviderError') {
+    throw new OwnerError('OWNER_NO_CREDENTIALS', `No AWS credentials for ${operation}: ${message}`, cause);
+  }
+  if (typeof code === 'string' || name === 'TimeoutError' || $fault === 'server') {
+    throw new OwnerError(
+      'OWNER_KMS_UNREACHABLE',
+      `No answer from KMS to ${operation} with ${keyArn}: ${why}`,
+      cause,
+    );
+  }
   throw new OwnerError('OWNER_KMS_REFUSED', `KMS refused ${operation} with ${keyArn}: ${why}`, cause);
+}
+
+function unusable(why: string): OwnerError {
+  return new OwnerError('OWNER_KEY_UNUSABLE', `This KMS key cannot be used: ${why}.`);
 }

@@ -1,6 +1,6 @@
 /** The plaintext to seal: files and folders as they lie on disk, each under the path that it gets in the model. */
-import { type FileHandle, open, readdir, stat } from 'node:fs/promises';
-import { basename, join } from 'node:path';
+import { type FileHandle, open, readdir, realpath, stat } from 'node:fs/promises';
+import { basename, dirname, join, relative, resolve } from 'node:path';
 import { comparePaths } from '../shared/sealed-model/identity.ts';
 import type { PayloadSource } from '../shared/sealed-model/source.ts';
 import { OwnerError } from './errors.ts';
@@ -45,13 +45,27 @@ export async function plaintextOf(paths: readonly string[]): Promise<Plaintext> 
   };
 }
 
+/** A result inside the folder that is being sealed would become part of it. Throws OWNER_INPUT_UNUSABLE. */
+export async function expectOutside(out: string, paths: readonly string[]): Promise<void> {
+  for (const path of paths) {
+    if (!(await stat(path)).isDirectory()) continue;
+    const folder = await realpath(path);
+    const parent = dirname(resolve(out));
+    const place = relative(folder, await realpath(parent).catch(() => parent));
+    if (place !== '..' && !place.startsWith('../')) {
+      throw unusable(`the output ${out} would lie inside ${path}, the folder to seal; choose one outside`);
+    }
+  }
+}
+
 async function listFiles(paths: readonly string[]): Promise<{ path: string; from: string }[]> {
   const found: { path: string; from: string }[] = [];
   for (const from of paths) {
     const kind = await stat(from);
     if (kind.isFile()) found.push({ path: basename(from), from });
     else if (kind.isDirectory() && paths.length === 1) return listFolder(from);
-    else throw unusable(`${from} must be a regular file, or a folder alone`);
+    else if (kind.isDirectory()) throw unusable(`${from} is a folder; a folder is sealed alone`);
+    else throw unusable(`${from} is not a regular file; a pipe is sealed with "-" and --as FILE`);
   }
   return found;
 }
@@ -63,8 +77,11 @@ async function listFolder(folder: string): Promise<{ path: string; from: string 
     .map((entry) => {
       const from = join(entry.parentPath, entry.name);
       // A link could lead out of the folder that the owner looked at.
-      if (!entry.isFile()) throw unusable(`${from} is not a regular file`);
-      return { path: from.slice(join(folder, '/').length), from };
+      if (!entry.isFile())
+        throw unusable(
+          `${from} is ${entry.isSymbolicLink() ? 'a symbolic link; seal a copy made with "cp -rL"' : 'not a regular file'}`,
+        );
+      return { path: relative(folder, from), from };
     });
 }
 

@@ -1,18 +1,20 @@
 /** How an owner seals a model: the whole story is `sealToFolder`. */
 import { type KeyObject, randomFillSync } from 'node:crypto';
 import type { FileHandle } from 'node:fs/promises';
+import { SealedModelError } from '../shared/sealed-model/errors.ts';
 import { type ChunkSizes, KEY_BYTES, PRODUCTION_SIZES, SALT_BYTES } from '../shared/sealed-model/format.ts';
 import { encryptionContextOf } from '../shared/sealed-model/head.ts';
-import type { ModelIdentity } from '../shared/sealed-model/identity.ts';
+import { faultOfIdentity, faultOfPaths, type ModelIdentity } from '../shared/sealed-model/identity.ts';
 import { encodeKeyFile } from '../shared/sealed-model/key-file-write.ts';
-import type { ManifestFields } from '../shared/sealed-model/manifest.ts';
+import { type ManifestFields, signatureAlgorithmOf } from '../shared/sealed-model/manifest.ts';
 import { encodeUnsignedManifest, signManifest } from '../shared/sealed-model/manifest-sign.ts';
 import { type PayloadSink, sealModel } from '../shared/sealed-model/seal.ts';
 import { planSeal } from '../shared/sealed-model/seal-plan.ts';
 import { Aside } from './aside.ts';
 import { OwnerError } from './errors.ts';
-import { checkKmsKey, type KmsKey, wrapWithKms } from './kms.ts';
-import { type Plaintext, plaintextOf } from './plaintext.ts';
+import { checkKmsKey, expectWrappable, type KmsKey, wrapWithKms } from './kms.ts';
+import type { Leftover } from './leftovers.ts';
+import { expectOutside, type Plaintext, plaintextOf } from './plaintext.ts';
 import { expectRecoveryKey, wrapForRecovery } from './recovery.ts';
 import { expectNotAborted, spoolPipe } from './spool.ts';
 
@@ -36,6 +38,8 @@ export interface SealToFolder {
   readonly signal?: AbortSignal;
   /** `totalBytes` is unknown while a pipe is being read. */
   readonly onProgress?: (phase: 'reading' | 'sealing', doneBytes: number, totalBytes?: number) => void;
+  /** Told of everything that killed seals left beside `out`. */
+  readonly onLeftover?: (leftover: Leftover) => void;
 }
 
 export interface SealResult {
@@ -48,12 +52,17 @@ export interface SealResult {
 
 /** Throws OwnerError, SealedModelError, or the file system's error (ENOSPC); then nothing is left behind. */
 export async function sealToFolder(request: SealToFolder): Promise<SealResult> {
-  expectKeptKey(request);
-  await Promise.all(request.kmsKeys.map(checkKmsKey));
+  await expectSealable(request);
+  await Promise.all(request.kmsKeys.map((key) => checkKmsKey(key, request.signal)));
   const recoveryFile = request.recoveryKey === undefined ? undefined : recoveryFileOf(request.out);
-  await using aside = await Aside.create(request.out, recoveryFile === undefined ? [] : [recoveryFile]);
+  await using aside = await Aside.create(
+    request.out,
+    recoveryFile === undefined ? [] : [recoveryFile],
+    request.onLeftover,
+  );
   await using payload = await aside.openFile('payload');
   await using plaintext = await gatherPlaintext(request, payload);
+  expectSomething(plaintext);
   const dataKey = dataKeyFor(request);
   try {
     // Who the model is and where its files lie is final here, so KMS can answer before the long part begins.
@@ -61,7 +70,7 @@ export async function sealToFolder(request: SealToFolder): Promise<SealResult> {
     const plan = planSeal(request.identity, plaintext.files, salt, request.sizes);
     const encryptionContext = encryptionContextOf(plan);
     const wraps = await Promise.all(
-      request.kmsKeys.map((kmsKey) => wrapWithKms(kmsKey, dataKey, encryptionContext)),
+      request.kmsKeys.map((kmsKey) => wrapWithKms(kmsKey, dataKey, encryptionContext, request.signal)),
     );
 
     const payloadSizeBytes = plan.geometry.payloadSizeBytes;
@@ -97,6 +106,19 @@ export function recoveryFileOf(out: string): string {
   return `${out.replace(/\/+$/, '')}.recovery.json`;
 }
 
+/** Everything that can be known before the first byte is read: a training job may take days to end. */
+async function expectSealable(request: SealToFolder): Promise<void> {
+  const { identity, input, kmsKeys, signer, out } = request;
+  expectKeptKey(request);
+  const fault = faultOfIdentity(identity) ?? (input.kind === 'pipe' ? faultOfPaths([input.path]) : undefined);
+  if (fault !== undefined) {
+    throw new SealedModelError('SEALED_INPUT_INVALID', `This cannot be sealed: ${fault}.`);
+  }
+  if (signer !== undefined) signatureAlgorithmOf(signer);
+  expectWrappable(kmsKeys.map(({ keyArn }) => keyArn));
+  if (input.kind === 'paths') await expectOutside(out, input.paths);
+}
+
 /** Under a generated policy KMS never gives the owner the key back: someone must keep it beside KMS. */
 function expectKeptKey({ kmsKeys, recoveryKey, dataKey }: SealToFolder): void {
   if (recoveryKey !== undefined) expectRecoveryKey(recoveryKey);
@@ -106,6 +128,15 @@ function expectKeptKey({ kmsKeys, recoveryKey, dataKey }: SealToFolder): void {
   if (dataKey === undefined && kmsKeys.length === 0) {
     throw new OwnerError('OWNER_NO_SECOND_WRAP', 'A seal needs a KMS key, or a data key that you keep.');
   }
+}
+
+/** A pipe without a byte is a training job that failed. */
+function expectSomething({ files }: Plaintext): void {
+  if (files.length === 0 || files.some(({ sizeBytes }) => sizeBytes > 0)) return;
+  throw new OwnerError(
+    'OWNER_INPUT_UNUSABLE',
+    `The input cannot be sealed: expected a model, found 0 bytes in ${files.map(({ path }) => path).join(', ')}.`,
+  );
 }
 
 async function gatherPlaintext(request: SealToFolder, payload: FileHandle): Promise<Plaintext> {

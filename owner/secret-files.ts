@@ -1,21 +1,20 @@
 /** Secrets in files: written for their owner's eyes alone, and refused when others could have read them. */
 import { createPrivateKey, createPublicKey, type KeyObject } from 'node:crypto';
-import { open, readFile } from 'node:fs/promises';
+import { constants, type FileHandle, open } from 'node:fs/promises';
 import { OwnerError } from './errors.ts';
 
-const SECRET_FILE_MAX_BYTES = 65_536;
+const KEY_FILE_MAX_BYTES = 65_536;
 const OTHERS = 0o077;
 
 /** The bytes in an ArrayBuffer of their own; the caller wipes them. Throws OWNER_KEY_EXPOSED. */
 export async function readSecretFile(path: string): Promise<Uint8Array> {
-  const file = await open(path, 'r');
+  const file = await openKeyFile(path);
   try {
     const { mode, size } = await file.stat();
     if ((mode & OTHERS) !== 0) {
       const found = (mode & 0o777).toString(8).padStart(3, '0');
       throw new OwnerError('OWNER_KEY_EXPOSED', `${path} has mode ${found}; expected 600 or 400.`);
     }
-    if (size > SECRET_FILE_MAX_BYTES) throw new OwnerError('OWNER_KEY_UNUSABLE', `${path} is no key file.`);
     const bytes = new Uint8Array(new ArrayBuffer(size));
     for (let done = 0; done < size; ) {
       const { bytesRead } = await file.read(bytes, done, size - done, done);
@@ -26,6 +25,20 @@ export async function readSecretFile(path: string): Promise<Uint8Array> {
   } finally {
     await file.close();
   }
+}
+
+/** A model or a pipe in the place of a key is told at once, and neither read whole nor waited for. */
+async function openKeyFile(path: string): Promise<FileHandle> {
+  const file = await open(path, constants.O_RDONLY | constants.O_NONBLOCK);
+  const status = await file.stat();
+  const fault = !status.isFile()
+    ? 'is not a regular file'
+    : status.size > KEY_FILE_MAX_BYTES
+      ? `has ${status.size} bytes, too many for a key`
+      : undefined;
+  if (fault === undefined) return file;
+  await file.close();
+  throw new OwnerError('OWNER_KEY_UNUSABLE', `${path} must be a key file: it ${fault}.`);
 }
 
 const DATA_KEY_BYTES = 32;
@@ -46,7 +59,11 @@ export async function readPrivateKey(path: string): Promise<KeyObject> {
   try {
     return createPrivateKey({ key: Buffer.from(pem.buffer), format: 'pem' });
   } catch (cause) {
-    throw new OwnerError('OWNER_KEY_UNUSABLE', `${path} does not hold a private key in PEM.`, cause);
+    throw new OwnerError(
+      'OWNER_KEY_UNUSABLE',
+      `${path} does not hold an unencrypted private key in PEM.`,
+      cause,
+    );
   } finally {
     pem.fill(0);
   }
@@ -54,7 +71,15 @@ export async function readPrivateKey(path: string): Promise<KeyObject> {
 
 /** Refuses a private key: whoever keeps one where a public key is expected should hear of it. */
 export async function readPublicKey(path: string): Promise<KeyObject> {
-  const pem = await readFile(path);
+  const file = await openKeyFile(path);
+  const pem = await file.readFile().finally(() => file.close());
+  if (pem.includes('PRIVATE KEY-----')) {
+    pem.fill(0);
+    throw new OwnerError(
+      'OWNER_KEY_UNUSABLE',
+      `${path} holds a private key; expected its public half (.pub.pem).`,
+    );
+  }
   if (!pem.includes('-----BEGIN PUBLIC KEY-----')) {
     throw new OwnerError(
       'OWNER_KEY_UNUSABLE',

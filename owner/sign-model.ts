@@ -37,7 +37,10 @@ export async function signSealedFolder(folder: string, signer: KeyObject): Promi
 }
 
 async function readBounded(path: string, maxBytes: number): Promise<Uint8Array> {
-  const file = await open(path, 'r');
+  const file = await open(path, 'r').catch((cause: NodeJS.ErrnoException) => {
+    if (cause.code !== 'ENOENT' && cause.code !== 'ENOTDIR') throw cause;
+    throw new OwnerError('OWNER_NOT_A_SEAL', `Expected a sealed folder; there is no ${path}.`, cause);
+  });
   try {
     const { size } = await file.stat();
     if (size > maxBytes) throw new OwnerError('OWNER_NOT_A_SEAL', `${path} has more than ${maxBytes} bytes.`);

@@ -16,7 +16,7 @@ export interface Command {
 }
 
 export interface CommandIo {
-  readonly stdin: NodeJS.ReadableStream;
+  readonly stdin: NodeJS.ReadableStream & { readonly isTTY?: boolean };
   readonly stdout: NodeJS.WritableStream & { readonly isTTY?: boolean };
   readonly stderr: NodeJS.WritableStream & { readonly isTTY?: boolean; readonly columns?: number };
   /** Aborted by Ctrl-C; a command cleans up and resolves or rejects soon after. */

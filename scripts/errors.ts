@@ -11,6 +11,16 @@ export const commandErrors = {
     means: 'A file that the command was given could not be read.',
     action: 'Check the path and its permissions.',
   },
+  OUTPUT_UNWRITABLE: {
+    exit: 2,
+    means: 'The result could not be written where it should go.',
+    action: 'Make room, or choose a place that you may write to, then run the command again.',
+  },
+  UNEXPECTED: {
+    exit: 2,
+    means: 'Something failed that the command did not foresee.',
+    action: 'Run it without --json for the details; if the message does not help, please report it.',
+  },
   INTERRUPTED: {
     exit: 1,
     means: 'The command was interrupted and cleaned up after itself.',

@@ -26,6 +26,7 @@ export function progressLine(stderr: CommandIo['stderr'], now: () => number): Pr
     },
     end() {
       if (label !== '') stderr.write('\r\x1b[K');
+      label = '';
     },
   };
 }

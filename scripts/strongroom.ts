@@ -22,6 +22,12 @@ async function overview(): Promise<string> {
   return `${lines.join('\n')}\n`;
 }
 
+function noCommand(word: string): string {
+  const longer = Object.keys(COMMANDS).filter((name) => name.startsWith(`${word} `));
+  const hint = longer.length > 0 ? `There are: ${longer.join(', ')}.` : '"strongroom --help" lists them.';
+  return `There is no command "${word}". ${hint}`;
+}
+
 /** Runs one command line and resolves to its exit code; every error is reported here and nowhere else. */
 export async function main(args: readonly string[], io: CommandIo): Promise<number> {
   const json = args.includes('--json');
@@ -32,7 +38,7 @@ export async function main(args: readonly string[], io: CommandIo): Promise<numb
         io.stdout.write(await overview());
         return 0;
       }
-      throw new CommandError('USAGE', `There is no command "${args[0]}". "strongroom --help" lists them.`);
+      throw new CommandError('USAGE', noCommand(args[0] ?? ''));
     }
     const load = COMMANDS[found.name] as (typeof COMMANDS)[string];
     const { command } = await load();
@@ -47,38 +53,39 @@ export async function main(args: readonly string[], io: CommandIo): Promise<numb
 }
 
 function report(error: unknown, json: boolean, io: CommandIo): number {
-  const known = asKnownError(error);
-  if (known === undefined) {
-    io.stderr.write(
-      `strongroom: ${error instanceof Error ? (error.stack ?? error.message) : String(error)}\n`,
-    );
-    return 2;
-  }
-  if (json) {
-    const { code, message, action } = known;
-    io.stdout.write(`${JSON.stringify({ error: { code, message, action } })}\n`);
-  } else {
-    io.stderr.write(`strongroom: ${known.message}\n  code: ${known.code}\n  next: ${known.action}\n`);
+  const known = asKnownError(error) ?? unexpected(error);
+  const { code, message, action } = known;
+  if (json) io.stdout.write(`${JSON.stringify({ error: { code, message, action } })}\n`);
+  else {
+    io.stderr.write(`strongroom: ${message}\n  code: ${code}\n  next: ${action}\n`);
+    if (code === 'UNEXPECTED' && error instanceof Error) io.stderr.write(`\n${error.stack}\n`);
   }
   return known.exitCode;
 }
+
+function unexpected(error: unknown): CommandError {
+  return new CommandError('UNEXPECTED', error instanceof Error ? error.message : String(error), error);
+}
+
+const NO_ROOM = ['ENOSPC', 'EDQUOT', 'EROFS', 'EFBIG'];
+const WRITING = ['mkdir', 'write', 'rename', 'fsync', 'unlink', 'rm', 'rmdir'];
 
 /** `parseArgs` and the file system throw errors of their own; both have a code that a reader can act on. */
 function asKnownError(error: unknown): StrongroomError | undefined {
   if (error instanceof StrongroomError) return error;
   if (!(error instanceof Error) || !('code' in error)) return undefined;
-  const code = String(error.code);
-  if (code.startsWith('ERR_PARSE_ARGS')) return new CommandError('USAGE', error.message, error);
-  if (['ENOENT', 'EACCES', 'EISDIR', 'ENOTDIR', 'EPERM'].includes(code)) {
-    return new CommandError('INPUT_UNREADABLE', error.message, error);
-  }
-  return undefined;
+  const { code, syscall } = error as NodeJS.ErrnoException;
+  if (code?.startsWith('ERR_PARSE_ARGS')) return new CommandError('USAGE', error.message, error);
+  if (syscall === undefined || !/^E[A-Z0-9]+$/.test(code ?? '')) return undefined;
+  const writing = NO_ROOM.includes(code ?? '') || WRITING.includes(syscall);
+  return new CommandError(writing ? 'OUTPUT_UNWRITABLE' : 'INPUT_UNREADABLE', error.message, error);
 }
 
 if (import.meta.main) {
   const interrupt = new AbortController();
   process.once('SIGINT', () => interrupt.abort(new Error('interrupted')));
-  process.once('SIGTERM', () => interrupt.abort(new Error('terminated')));
+  // A supervisor's signal arrives twice: to the process group, and through strongroom.mjs.
+  process.on('SIGTERM', () => interrupt.abort(new Error('terminated')));
   // Whoever read the output has left (`| head`): an interrupt like any other, so that commands clean up.
   process.stdout.on('error', (error) => interrupt.abort(error));
   process.exitCode = await main(process.argv.slice(2), {

@@ -7,7 +7,7 @@ export const command: Command = {
   name: 'keygen',
   summary: 'make the owner’s signing key and recovery key',
   help: `
-Usage: strongroom keygen -o FOLDER [--only signing|recovery] [--json]
+Usage: strongroom keygen [-o FOLDER] [--only signing|recovery] [--json]
 
 Writes into FOLDER (created if absent; nothing is overwritten):
   signing.key.pem    ECDSA P-256, private, mode 600: signs manifests
@@ -16,7 +16,7 @@ Writes into FOLDER (created if absent; nothing is overwritten):
   recovery.pub.pem   its public half: "strongroom seal --recovery-key"
 
 Options:
-  -o, --out FOLDER   where the keys go
+  -o, --out FOLDER   where the keys go; default: keys
       --only KIND    make only this pair
       --json         print the files as JSON
 
@@ -29,12 +29,11 @@ Exit codes: 0 done, 2 usage, or a file exists already.
     const { values } = parseArgs({
       args: [...args],
       options: {
-        out: { type: 'string', short: 'o' },
+        out: { type: 'string', short: 'o', default: 'keys' },
         only: { type: 'string' },
         json: { type: 'boolean', default: false },
       },
     });
-    if (values.out === undefined) throw new CommandError('USAGE', 'keygen needs -o FOLDER.');
     const files = await writeOwnerKeys(values.out, purposesOf(values.only));
     if (values.json) io.stdout.write(`${JSON.stringify({ keys: files })}\n`);
     else {

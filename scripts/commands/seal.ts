@@ -1,13 +1,12 @@
-import { readFile } from 'node:fs/promises';
-import { Agent } from 'node:https';
 import { extname } from 'node:path';
 import { parseArgs } from 'node:util';
-import { KMSClient } from '@aws-sdk/client-kms';
-import type { KmsKey } from '../../owner/kms.ts';
+import { expectWrappable, type KmsKey } from '../../owner/kms.ts';
+import type { Leftover } from '../../owner/leftovers.ts';
 import { type SealResult, type SealToFolder, sealToFolder } from '../../owner/seal-model.ts';
 import { readDataKeyFile, readPrivateKey, readPublicKey } from '../../owner/secret-files.ts';
 import type { Command, CommandIo } from '../command.ts';
 import { CommandError } from '../errors.ts';
+import { type KmsPlace, kmsClient } from '../kms-client.ts';
 import { bytes, progressLine } from '../progress.ts';
 
 export const command: Command = {
@@ -20,7 +19,8 @@ Usage: strongroom seal --name NAME --version N [OPTIONS] -o OUT FILE...
 
 Creates the folder OUT (usually NAME.sealed) with payload, head, key.json and manifest.json, and beside it
 OUT.recovery.json with your own wrap of the data key. Nothing is overwritten; a seal that fails or is stopped
-leaves nothing behind. From a pipe, no plaintext ever touches the disk.
+leaves nothing behind, and what a killed one left is removed by the next one to the same OUT. From a pipe, no
+plaintext ever touches the disk; its end is taken for the model's end, so check that TRAINING succeeded.
 
 What is sealed:
       --name NAME           the model's name (letters, digits, ".", "_", "-")
@@ -37,8 +37,8 @@ Who can open it:
       --sign FILE           sign the manifest with this private key; otherwise "strongroom sign" later
 
 KMS is reached with your standard AWS environment. For a simulation:
-      --kms-endpoint URL    another endpoint
-      --kms-ca FILE         its certificate authority (PEM)
+      --kms-endpoint URL    another endpoint, https://HOST:PORT
+      --kms-ca FILE         its certificate authority (PEM); the certificate may name HOST or the region's KMS
 
       --json                print the result as JSON
 
@@ -46,7 +46,8 @@ Example:
   strongroom seal --name iris --version 1 --kms-key arn:aws:kms:eu-central-1:111122223333:key/KEY \\
     --recovery-key keys/recovery.pub.pem --sign keys/signing.key.pem -o iris.sealed model.onnx
 
-Exit codes: 0 sealed, 1 refused (KMS, exposed key), 2 usage or unusable input, 3 stopped before the end.
+Exit codes: 0 sealed, 1 refused (KMS, exposed key), 2 usage or unusable input,
+3 KMS not reachable, or stopped before the end.
 `,
   async run(args, io) {
     const { values, positionals } = parseArgs({
@@ -69,27 +70,32 @@ Exit codes: 0 sealed, 1 refused (KMS, exposed key), 2 usage or unusable input, 3
       },
     });
     const input = inputOf(positionals, values.as, io);
+    const identity = {
+      name: required(values.name, '--name'),
+      version: versionOf(required(values.version, '--version')),
+      format: values.format ?? formatOf(input),
+      ...(values.label === undefined ? {} : { versionLabel: values.label }),
+    };
+    const out = required(values.out, '-o OUT');
     const kms = { endpoint: values['kms-endpoint'], caFile: values['kms-ca'] };
-    const dataKey = values['key-file'] === undefined ? undefined : await readDataKeyFile(values['key-file']);
+    const kmsKeys = await kmsKeysOf(values['kms-key'], kms);
+    const { 'recovery-key': recoveryFile, sign: signerFile, 'key-file': keyFile } = values;
+    const recoveryKey = recoveryFile === undefined ? undefined : await readPublicKey(recoveryFile);
+    const signer = signerFile === undefined ? undefined : await readPrivateKey(signerFile);
+    const dataKey = keyFile === undefined ? undefined : await readDataKeyFile(keyFile);
     const progress = progressLine(io.stderr, () => performance.now());
     try {
       const result = await sealToFolder({
-        identity: {
-          name: required(values.name, '--name'),
-          version: versionOf(required(values.version, '--version')),
-          format: values.format ?? formatOf(input),
-          ...(values.label === undefined ? {} : { versionLabel: values.label }),
-        },
+        identity,
         input,
-        out: required(values.out, '-o'),
-        kmsKeys: await Promise.all(values['kms-key'].map((keyArn) => kmsKeyOf(keyArn, kms))),
+        out,
+        kmsKeys,
         signal: io.signal,
         onProgress: progress.show,
+        onLeftover: (leftover) => void io.stderr.write(`${tell(leftover)}\n`),
         ...(dataKey === undefined ? {} : { dataKey }),
-        ...(values['recovery-key'] === undefined
-          ? {}
-          : { recoveryKey: await readPublicKey(values['recovery-key']) }),
-        ...(values.sign === undefined ? {} : { signer: await readPrivateKey(values.sign) }),
+        ...(recoveryKey === undefined ? {} : { recoveryKey }),
+        ...(signer === undefined ? {} : { signer }),
       });
       progress.end();
       io.stdout.write(
@@ -99,6 +105,7 @@ Exit codes: 0 sealed, 1 refused (KMS, exposed key), 2 usage or unusable input, 3
     } finally {
       progress.end();
       dataKey?.fill(0);
+      for (const { client } of kmsKeys) client.destroy();
     }
   },
 };
@@ -110,7 +117,16 @@ function inputOf(
 ): SealToFolder['input'] {
   if (positionals.length === 0) throw new CommandError('USAGE', 'seal needs files, one folder, or "-".');
   if (positionals.length === 1 && positionals[0] === '-') {
+    if (io.stdin.isTTY === true) {
+      throw new CommandError(
+        'USAGE',
+        '"-" reads a pipe, and standard input is a terminal: TRAINING | strongroom seal ... -',
+      );
+    }
     return { kind: 'pipe', pipe: io.stdin, path: required(as, '--as') };
+  }
+  if (positionals.includes('-')) {
+    throw new CommandError('USAGE', 'A pipe ("-") is sealed alone, without files beside it.');
   }
   if (as !== undefined) throw new CommandError('USAGE', '--as is for sealing from a pipe ("-").');
   return { kind: 'paths', paths: positionals };
@@ -133,22 +149,22 @@ function formatOf(input: SealToFolder['input']): string {
   return extension.toLowerCase();
 }
 
-async function kmsKeyOf(
-  keyArn: string,
-  { endpoint, caFile }: { endpoint: string | undefined; caFile: string | undefined },
-): Promise<KmsKey> {
-  const region = keyArn.split(':')[3];
-  if (region === undefined || region === '') {
-    throw new CommandError('USAGE', `--kms-key must be the ARN of a KMS key, not ${JSON.stringify(keyArn)}.`);
+type OwnKmsKey = KmsKey & { readonly client: Awaited<ReturnType<typeof kmsClient>> };
+
+async function kmsKeysOf(keyArns: readonly string[], place: KmsPlace): Promise<OwnKmsKey[]> {
+  if (keyArns.length === 0 && (place.endpoint ?? place.caFile) !== undefined) {
+    throw new CommandError('USAGE', '--kms-endpoint and --kms-ca need --kms-key ARN beside them.');
   }
-  const client = new KMSClient({
-    region,
-    ...(endpoint === undefined ? {} : { endpoint }),
-    ...(caFile === undefined
-      ? {}
-      : { requestHandler: { httpsAgent: new Agent({ ca: await readFile(caFile) }) } }),
-  });
-  return { client, keyArn };
+  expectWrappable(keyArns);
+  return Promise.all(
+    keyArns.map(async (keyArn) => ({ keyArn, client: await kmsClient(keyArn.split(':')[3] ?? '', place) })),
+  );
+}
+
+function tell({ path, outcome }: Leftover): string {
+  if (outcome === 'removed') return `removed ${path}, which a killed seal had left (ciphertext)`;
+  if (outcome === 'running') return `note: another seal is writing ${path}`;
+  return `note: ${path} (ciphertext) was left by a seal elsewhere or before a restart; if none runs, remove it`;
 }
 
 function describe({ folder, recoveryFile, payloadSizeBytes, manifest }: SealResult, signed: boolean): string {

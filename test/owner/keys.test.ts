@@ -1,5 +1,5 @@
 import { createPrivateKey, createPublicKey, randomBytes } from 'node:crypto';
-import { chmodSync, mkdtempSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs';
+import { chmodSync, mkdtempSync, readdirSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
@@ -31,6 +31,15 @@ describe('keygen', () => {
     expect((await readPublicKey(join(keys, 'recovery.pub.pem'))).asymmetricKeyDetails?.modulusLength).toBe(
       3072,
     );
+  });
+
+  it('writes both pairs or, where one of them exists, none', async () => {
+    const keys = join(folder, 'half');
+    await writeOwnerKeys(keys, ['recovery']);
+    await expect(writeOwnerKeys(keys, ['signing', 'recovery'])).rejects.toMatchObject({
+      code: 'OWNER_WOULD_OVERWRITE',
+    });
+    expect(readdirSync(keys).sort()).toEqual(['recovery.key.pem', 'recovery.pub.pem']);
   });
 
   it('keys are refused where they are exposed, of another kind, or private where public is meant', async () => {

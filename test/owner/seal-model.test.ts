@@ -162,7 +162,6 @@ describe('sealing from a pipe', () => {
     ['in pieces', 700, 5000],
     ['byte by byte', 1, 1300],
     ['of exactly some chunks', 512, 2048],
-    ['that is empty', 1, 0],
   ] as const) {
     it(`${how} gives back what went in`, async () => {
       const content = new Uint8Array(randomBytes(length));
@@ -171,6 +170,28 @@ describe('sealing from a pipe', () => {
       expect(await openWith(recover())).toEqual({ 'model.onnx': content });
     });
   }
+
+  it('is refused without a byte in it: the training job failed', async () => {
+    const nothing = request(pipeOf(new Uint8Array(0), 1), { sizes: SMALL });
+    await expect(sealToFolder(nothing)).rejects.toMatchObject({ code: 'OWNER_INPUT_UNUSABLE' });
+    expect(leftovers()).toEqual([]);
+  });
+
+  it('is not read before name, path, keys and signer are known to be usable', async () => {
+    const pipe = new PassThrough();
+    const usable = request({ kind: 'pipe', pipe, path: 'm' });
+    const rsa = generateKeyPairSync('rsa', { modulusLength: 2048 }).privateKey;
+    const [kmsKey] = usable.kmsKeys;
+    for (const [change, code] of [
+      [{ identity: { ...usable.identity, name: 'n n' } }, 'SEALED_INPUT_INVALID'],
+      [{ input: { kind: 'pipe', pipe, path: '../m' } }, 'SEALED_INPUT_INVALID'],
+      [{ signer: rsa }, 'SEALED_SIGNER_UNSUPPORTED'],
+      [{ kmsKeys: [kmsKey, kmsKey] }, 'OWNER_KEY_UNUSABLE'],
+    ] as const) {
+      await expect(sealToFolder({ ...usable, ...change } as SealToFolder)).rejects.toMatchObject({ code });
+    }
+    expect(leftovers()).toEqual([]);
+  });
 
   it('puts no plaintext on the disk, not even while the pipe is open', async () => {
     const pipe = new PassThrough();
