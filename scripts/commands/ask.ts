@@ -5,6 +5,11 @@ import { ClientError } from '../../client/errors.ts';
 import { connect, type EnclaveEvidence, readExpectationsFile } from '../../client/index.ts';
 import type { Command, CommandIo } from '../command.ts';
 import { CommandError } from '../errors.ts';
+import { expectFile } from '../input-file.ts';
+
+const EXPECTATIONS_MAX_BYTES = 64 * 1024;
+/** The largest request that a deployment can allow (docs/deployment.md section 3). */
+const INPUT_MAX_BYTES = 268_435_456;
 
 const HELP = `
 Usage: strongroom ask URL --expect FILE --model NAME --input FILE|- [--json]
@@ -28,6 +33,7 @@ Exit codes: 0 answered; 1 refused, by a check of the enclave or by the enclave; 
 
 async function run(args: readonly string[], io: CommandIo): Promise<number> {
   const { url, expect, model, input, json } = parse(args);
+  await expectFile(expect, EXPECTATIONS_MAX_BYTES);
   const expectations = await readExpectationsFile(expect);
   const body = await readInput(input, io);
   await using enclave = await connect(url, expectations);
@@ -75,8 +81,10 @@ function parse(args: readonly string[]) {
   return { url, expect, model, input, json };
 }
 
-function readInput(input: string, io: CommandIo): Promise<Uint8Array<ArrayBuffer>> {
-  return input === '-' ? buffer(io.stdin as NodeJS.ReadStream) : readFile(input);
+async function readInput(input: string, io: CommandIo): Promise<Uint8Array<ArrayBuffer>> {
+  if (input === '-') return buffer(io.stdin as NodeJS.ReadStream);
+  await expectFile(input, INPUT_MAX_BYTES);
+  return readFile(input);
 }
 
 function verifiedLine({ trust, pcrs, moduleId }: EnclaveEvidence): string {

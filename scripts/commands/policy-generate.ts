@@ -6,6 +6,7 @@ import { DEPLOYMENT_MAX_BYTES, parseDeployment } from '../../shared/deployment/d
 import { pcrOfMeasuredBytes, pcrOfText } from '../../shared/pcr.ts';
 import type { Command } from '../command.ts';
 import { CommandError } from '../errors.ts';
+import { expectFile } from '../input-file.ts';
 
 export const command: Command = {
   name: 'policy generate',
@@ -118,6 +119,7 @@ async function pairReleases(
 }
 
 async function measure(path: string): Promise<{ pcr16: string; names: readonly string[] }> {
+  await expectFile(path);
   const file = await open(path);
   try {
     // One byte more than allowed, so that a longer document is seen as too long and not as a shorter one.

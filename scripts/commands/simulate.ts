@@ -7,6 +7,7 @@ import { LocalStackError } from '../../simulator/errors.ts';
 import { LocalStack } from '../../simulator/local-stack.ts';
 import type { Command, CommandIo } from '../command.ts';
 import { CommandError } from '../errors.ts';
+import { expectFile } from '../input-file.ts';
 import { type ClientFiles, exampleQuestion, writeClientFiles } from '../local/client-files.ts';
 import { type MeasuredPcrs, pcrsOf, prepareRelease } from '../local/release.ts';
 import { readFlowers, splitFlowers, trainIris } from '../model/iris.ts';
@@ -14,6 +15,8 @@ import { encodeIrisModel } from '../model/iris-onnx.ts';
 
 const PROJECT = join(import.meta.dirname, '..', '..');
 const DENIALS_INTERVAL_MS = 250;
+/** What one read takes; larger models are sealed from their files. */
+const MODEL_MAX_BYTES = 2 ** 31 - 1;
 
 export const command: Command = {
   name: 'simulate',
@@ -38,7 +41,7 @@ Example:
 
 Exit codes: 0 ended by an interrupt; 1 the enclave refused to serve; 2 unusable input, or a process ended.
 `,
-  run: (args, io) => simulate(parse(args), io),
+  run: async (args, io) => simulate(await parse(args), io),
 };
 
 interface Choices {
@@ -51,7 +54,7 @@ interface Choices {
   readonly json: boolean;
 }
 
-function parse(args: readonly string[]): Choices {
+async function parse(args: readonly string[]): Promise<Choices> {
   const { values, positionals } = parseArgs({
     args: [...args],
     allowPositionals: true,
@@ -70,6 +73,7 @@ function parse(args: readonly string[]): Choices {
   const port = /^\d{1,5}$/.test(values.port) ? Number(values.port) : Number.NaN;
   if (!(port <= 65_535))
     throw new CommandError('USAGE', `--port: expected 0 to 65535, found ${values.port}.`);
+  if (path !== undefined) await expectFile(path, MODEL_MAX_BYTES);
   return {
     ...(path === undefined ? irisModel() : { onnx: readFileSync(path), question: undefined }),
     name,

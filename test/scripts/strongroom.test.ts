@@ -1,6 +1,6 @@
 import { execFile } from 'node:child_process';
 import { join } from 'node:path';
-import { Writable } from 'node:stream';
+import { Readable, Writable } from 'node:stream';
 import { promisify } from 'node:util';
 import { describe, expect, it } from 'vitest';
 import { COMMANDS } from '../../scripts/commands.ts';
@@ -58,6 +58,41 @@ describe('the command line', () => {
     expect(code).toBe(2);
     expect(stderr).toBe('');
     expect(JSON.parse(stdout)).toMatchObject({ error: { code: 'INPUT_UNREADABLE' } });
+  });
+
+  it('names the commands that begin with a word that is none alone', async () => {
+    expect((await strongroom('policy')).stderr).toContain('There are: policy generate.');
+  });
+
+  it('names a folder where a file is expected', async () => {
+    const folder = import.meta.dirname;
+    for (const line of [
+      ['ask', 'https://127.0.0.1:1', '--expect', folder, '--model', 'm', '--input', '-'],
+      ['simulate', folder, '--name', 'x'],
+    ]) {
+      const { code, stdout, stderr } = await strongroom(...line, '--json');
+      expect({ code, stderr }).toEqual({ code: 2, stderr: '' });
+      const { error } = JSON.parse(stdout);
+      expect(error).toMatchObject({ code: 'INPUT_UNREADABLE', message: expect.stringContaining(folder) });
+    }
+  });
+
+  it('reports what nobody foresaw as one JSON document too', async () => {
+    const stdin = Object.assign(new Readable({ read() {} }), { isTTY: false });
+    stdin.destroy(new RangeError('out of luck'));
+    const written: string[] = [];
+    const stdout = new Writable({
+      write(chunk, _encoding, done) {
+        written.push(String(chunk));
+        done();
+      },
+    });
+    const line = ['attestation', 'verify', '-', '--json'];
+    const io = { stdin, stdout, stderr: stdout, signal: new AbortController().signal };
+    expect(await main(line, io)).toBe(2);
+    expect(JSON.parse(written.join(''))).toMatchObject({
+      error: { code: 'UNEXPECTED', message: 'out of luck' },
+    });
   });
 
   it('is started by any Node, and runs on the pinned one with its exit code', async () => {

@@ -174,7 +174,7 @@ describe('from keys to a verified answer, as README.md says', () => {
     STORY_TIMEOUT_MS,
   );
 
-  it('then seals a later version straight from a pipe, which the owner opens it with the recovery key alone', async () => {
+  it('then seals a later version straight from a pipe, which the owner opens with the recovery key alone', async () => {
     const seal = await shell(
       `cat model.onnx | npx strongroom seal - --as model.onnx --name twice --version 2 ${toKms} --recovery-key keys/recovery.pub.pem -o piped.sealed --json`,
     );

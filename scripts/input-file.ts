@@ -1,0 +1,15 @@
+import { stat } from 'node:fs/promises';
+import { CommandError } from './errors.ts';
+
+/** Told before it is read, and by name. Throws CommandError INPUT_UNREADABLE, or what the file system throws. */
+export async function expectFile(path: string, maxBytes = Number.POSITIVE_INFINITY): Promise<void> {
+  const found = await stat(path);
+  if (found.isDirectory()) throw unreadable(`Expected a file, found the folder ${path}.`);
+  if (found.size > maxBytes) {
+    throw unreadable(`Expected a file of at most ${maxBytes} bytes, found ${found.size} in ${path}.`);
+  }
+}
+
+function unreadable(message: string): CommandError {
+  return new CommandError('INPUT_UNREADABLE', message);
+}
