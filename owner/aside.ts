@@ -3,7 +3,7 @@
  * the disk, then renamed. Disposing of it before `publish` removes every trace; even a killed process leaves
  * nothing under the final name, and what it leaves aside is ciphertext.
  */
-import { type FileHandle, lstat, mkdir, open, rename, rm } from 'node:fs/promises';
+import { type FileHandle, lstat, mkdir, open, rename, rm, rmdir } from 'node:fs/promises';
 import { dirname, join, resolve } from 'node:path';
 import { OwnerError } from './errors.ts';
 import { asideOf, type Leftover, removeLeftovers } from './leftovers.ts';
@@ -14,6 +14,8 @@ export class Aside {
   readonly #folder: string;
   /** Files beside the folder, by final path: where each waits until `publish`. */
   readonly #companions = new Map<string, string>();
+  /** The outermost folder that had to be made to hold `out`. */
+  #madeFolder: string | undefined;
   #published = false;
 
   private constructor(out: string) {
@@ -35,7 +37,7 @@ export class Aside {
       for (const leftover of await removeLeftovers(resolve(path))) onLeftover(leftover);
     }
     const aside = new Aside(out);
-    await mkdir(dirname(aside.#out), { recursive: true });
+    aside.#madeFolder = await mkdir(dirname(aside.#out), { recursive: true });
     await mkdir(aside.#folder);
     return aside;
   }
@@ -70,6 +72,10 @@ export class Aside {
     if (this.#published) return;
     await rm(this.#folder, { recursive: true, force: true });
     for (const waiting of this.#companions.values()) await rm(waiting, { force: true });
+    const made = this.#madeFolder ?? this.#out;
+    for (let folder = dirname(this.#out); folder.length >= made.length; folder = dirname(folder)) {
+      await rmdir(folder).catch(() => {}); // somebody else may have put something there
+    }
   }
 }
 

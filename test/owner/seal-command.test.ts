@@ -1,7 +1,7 @@
 import { type ChildProcess, spawn } from 'node:child_process';
 import { randomBytes } from 'node:crypto';
 import { once } from 'node:events';
-import { mkdirSync, mkdtempSync, readdirSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
+import { existsSync, mkdirSync, mkdtempSync, readdirSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
@@ -163,6 +163,13 @@ describe('strongroom seal', () => {
     expect(result).toMatchObject({ code: exit, stderr: '' });
     expect(JSON.parse(result.stdout)).toMatchObject({ error: { code } });
     expect(sealed()).toEqual([]);
+  });
+
+  it('removes the folders that it had made for its output', async () => {
+    writeFileSync(join(folder, 'empty.onnx'), '');
+    const { code } = await finish(seal('-o', 'deep/er/iris.sealed', 'empty.onnx'));
+    expect(code).toBe(2);
+    expect(existsSync(join(folder, 'deep'))).toBe(false);
   });
 
   it('says what is missing', async () => {
