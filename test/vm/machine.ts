@@ -206,7 +206,19 @@ export async function runMachine(options: {
   const child = spawn(
     QEMU,
     [
-      ...['-machine', 'q35', '-accel', accelerator, '-cpu', CPU, '-smp', '2', '-m', `${MEMORY_MIB}`],
+      // V8 writes code while it runs, and its own checks failed at times under emulation with a thread a CPU.
+      ...[
+        '-machine',
+        'q35',
+        '-accel',
+        accelerator === 'tcg' ? 'tcg,thread=single' : accelerator,
+        '-cpu',
+        CPU,
+        '-smp',
+        '2',
+        '-m',
+        `${MEMORY_MIB}`,
+      ],
       ...['-nodefaults', '-no-user-config', '-no-reboot', '-display', 'none', '-serial', 'stdio'],
       ...['-kernel', kernel.image, '-initrd', initramfs],
       ...['-append', 'console=ttyS0 quiet loglevel=3 panic=-1 rdinit=/init'],
