@@ -53,7 +53,7 @@ export async function boot(platform: Platform): Promise<Server> {
     loaded.push(await load(model, measured, { nsm, host, platform, engineUid, reached }));
   }
 
-  const server = await serve(loaded, measured, { nsm, host, platform, clock, report });
+  const server = await serve(loaded, measured, { nsm, platform, clock, report });
   await reached('serving');
   return server;
 }
@@ -119,7 +119,6 @@ async function load(
 
 interface Serving {
   readonly nsm: Nsm;
-  readonly host: HostService;
   readonly platform: Platform;
   readonly clock: EnclaveClock;
   readonly report: Report;

@@ -1,10 +1,12 @@
 import { open } from 'node:fs/promises';
 import { DEPLOYMENT_MAX_BYTES, type Deployment, parseDeployment } from '../shared/deployment/deployment.ts';
+import { expectFile } from './input-file.ts';
 
-/** A deployment document and its exact bytes, which are what is measured. Throws DeploymentError. */
+/** A deployment document and its exact bytes, which are what is measured. Throws CommandError, DeploymentError. */
 export async function readDeploymentFile(
   path: string,
 ): Promise<{ readonly bytes: Uint8Array; readonly deployment: Deployment }> {
+  await expectFile(path);
   const file = await open(path);
   try {
     // One byte more than allowed, so that a longer document is seen as too long and not as a shorter one.

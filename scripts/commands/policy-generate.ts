@@ -1,12 +1,10 @@
-import { open } from 'node:fs/promises';
 import { parseArgs } from 'node:util';
 import { describePolicy } from '../../review/policy/describe.ts';
 import { generateKeyPolicy, type PolicyRelease } from '../../review/policy/generate.ts';
-import { DEPLOYMENT_MAX_BYTES, parseDeployment } from '../../shared/deployment/deployment.ts';
 import { pcrOfMeasuredBytes, pcrOfText } from '../../shared/pcr.ts';
 import type { Command } from '../command.ts';
+import { readDeploymentFile } from '../deployment-file.ts';
 import { CommandError } from '../errors.ts';
-import { expectFile } from '../input-file.ts';
 
 export const command: Command = {
   name: 'policy generate',
@@ -119,24 +117,9 @@ async function pairReleases(
 }
 
 async function measure(path: string): Promise<{ pcr16: string; names: readonly string[] }> {
-  await expectFile(path);
-  const file = await open(path);
-  try {
-    // One byte more than allowed, so that a longer document is seen as too long and not as a shorter one.
-    const buffer = Buffer.alloc(DEPLOYMENT_MAX_BYTES + 1);
-    let size = 0;
-    for (;;) {
-      const { bytesRead } = await file.read(buffer, size, buffer.length - size);
-      if (bytesRead === 0) break;
-      size += bytesRead;
-    }
-    const bytes = buffer.subarray(0, size);
-    const { models } = parseDeployment(bytes);
-    return {
-      pcr16: Buffer.from(pcrOfMeasuredBytes(bytes)).toString('hex'),
-      names: models.map(({ name }) => name),
-    };
-  } finally {
-    await file.close();
-  }
+  const { bytes, deployment } = await readDeploymentFile(path);
+  return {
+    pcr16: Buffer.from(pcrOfMeasuredBytes(bytes)).toString('hex'),
+    names: deployment.models.map(({ name }) => name),
+  };
 }
