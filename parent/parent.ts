@@ -5,7 +5,7 @@
 import type { AddressInfo } from 'node:net';
 import { isDeepStrictEqual } from 'node:util';
 import type { Link } from '../link/link.ts';
-import type { ParentConfig } from './config.ts';
+import type { ParentConfig } from './config/config.ts';
 import { enclaveControl } from './control.ts';
 import { credentialsFromFile } from './credentials/file.ts';
 import { credentialsFromInstanceRole } from './credentials/instance-role.ts';
@@ -87,7 +87,7 @@ function inForce(config: ParentConfig) {
     allowed: allowList(config.egress),
     sources: {
       deploymentPath: config.deploymentPath,
-      modelsFolder: config.modelsFolder,
+      modelsFolder: config.models.path,
       credentials: credentialsProvider(config),
     },
   };

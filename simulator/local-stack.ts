@@ -181,7 +181,7 @@ export class LocalStack implements AsyncDisposable {
       ingress: { host: '127.0.0.1', port },
       egress: [{ host: this.kms.host, port: 443, override: { address: '127.0.0.1', port: this.kms.port } }],
       deployment: 'deployment.json',
-      models: modelsFolder,
+      models: { kind: 'folder', path: modelsFolder },
       credentials: { kind: 'file', path: 'credentials.json' },
     };
   }

@@ -1,5 +1,5 @@
 import { describe, expect, it } from 'vitest';
-import { parseParentConfig } from '../../parent/config.ts';
+import { parseParentConfig } from '../../parent/config/config.ts';
 
 const CONFIG = {
   format: 'strongroom-parent/1',
@@ -10,7 +10,7 @@ const CONFIG = {
     { host: 'kms.test', port: 443, maxConnections: 4, override: { address: '127.0.0.1', port: 8443 } },
   ],
   deployment: 'deployment.json',
-  models: 'models',
+  models: { kind: 'folder', path: 'models' },
   credentials: { kind: 'file', path: 'credentials.json' },
 };
 
@@ -33,7 +33,7 @@ describe('the parent’s configuration', () => {
         { host: 'kms.test', port: 443, maxConnections: 4, override: { address: '127.0.0.1', port: 8443 } },
       ],
       deploymentPath: '/etc/strongroom/deployment.json',
-      modelsFolder: '/etc/strongroom/models',
+      models: { kind: 'folder', path: '/etc/strongroom/models' },
       credentials: { kind: 'file', path: '/etc/strongroom/credentials.json' },
     });
   });
@@ -55,8 +55,9 @@ describe('the parent’s configuration', () => {
     ['an unknown member', { ...CONFIG, more: 1 }, 'more'],
     ['another format', { ...CONFIG, format: 'strongroom-parent/2' }, 'format'],
     ['a missing member', { ...CONFIG, models: undefined }, 'models'],
-    ['an empty path', { ...CONFIG, models: '' }, 'models'],
-    ['a NUL in a path', { ...CONFIG, models: 'a\0b' }, 'models'],
+    ['an unknown kind of models', { ...CONFIG, models: { kind: 'ftp', path: 'models' } }, 'models.kind'],
+    ['an empty path', { ...CONFIG, models: { kind: 'folder', path: '' } }, 'models.path'],
+    ['a NUL in a path', { ...CONFIG, models: { kind: 'folder', path: 'a\0b' } }, 'models.path'],
     ['an unknown link', { ...CONFIG, link: { kind: 'tcp' } }, 'link.kind'],
     ['a link without a kind', { ...CONFIG, link: {} }, 'link.kind'],
     [

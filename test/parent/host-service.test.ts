@@ -358,7 +358,7 @@ describe('the host service: deadlines and bounds', () => {
     const service = await startHostService(link, {
       sources: () => ({
         deploymentPath: at.config.deploymentPath,
-        modelsFolder: at.config.modelsFolder,
+        modelsFolder: at.config.models.path,
         credentials: credentialsFromFile(''),
       }),
       egress: { connect: async (_request, connection) => void connection.destroy(), abort: () => {} },

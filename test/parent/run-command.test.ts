@@ -41,7 +41,7 @@ describe('strongroom run', () => {
         ingress: { host: '127.0.0.1', port: 0 },
         egress: [],
         deployment: 'deployment.json',
-        models: 'models',
+        models: { kind: 'folder', path: 'models' },
         credentials: { kind: 'file', path: 'credentials.json' },
         ...change,
       }),

@@ -8,7 +8,7 @@ import { expect } from 'vitest';
 import { type HostService, hostService } from '../../enclave/host/host-service.ts';
 import type { Link } from '../../link/link.ts';
 import { unixLink } from '../../link/unix.ts';
-import type { ParentConfig } from '../../parent/config.ts';
+import type { ParentConfig } from '../../parent/config/config.ts';
 import type { Resolve } from '../../parent/egress/dial.ts';
 import type { ParentEvent } from '../../parent/observe.ts';
 import { type Parent, startParent } from '../../parent/parent.ts';
@@ -76,7 +76,7 @@ async function makeHost(folder: string): Promise<ParentConfig> {
     },
     egress: [],
     deploymentPath: join(folder, 'deployment.json'),
-    modelsFolder: join(folder, 'models'),
+    models: { kind: 'folder', path: join(folder, 'models') },
     credentials: { kind: 'file', path: join(folder, 'credentials.json') },
   };
 }

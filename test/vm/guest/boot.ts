@@ -8,7 +8,7 @@ import { join } from 'node:path';
 import { PassThrough } from 'node:stream';
 import { connect } from '../../../client/connect.ts';
 import { BOOT_STEPS } from '../../../enclave/platform.ts';
-import { PARENT_CONFIG_FORMAT } from '../../../parent/config.ts';
+import { PARENT_CONFIG_FORMAT } from '../../../parent/config/config.ts';
 import { prepareRelease, type Release } from '../../../scripts/local/release.ts';
 import { predictIris, readFlowers, splitFlowers, trainIris } from '../../../scripts/model/iris.ts';
 import { encodeIrisModel } from '../../../scripts/model/iris-onnx.ts';
@@ -142,7 +142,7 @@ function parentConfig(folder: string, { endpoint, credentials }: Kms, release: R
     ingress: { host: '127.0.0.1', port: 0 },
     egress: [{ host: endpoint.host, port: 443, override: { address: '127.0.0.1', port: endpoint.port } }],
     deployment: 'deployment.json',
-    models: release.modelsFolder,
+    models: { kind: 'folder', path: release.modelsFolder },
     credentials: { kind: 'file', path: 'credentials.json' },
   };
   writeFileSync(path, JSON.stringify(config));

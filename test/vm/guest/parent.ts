@@ -2,7 +2,7 @@
 import { readFileSync } from 'node:fs';
 import { dirname } from 'node:path';
 import { vsockLink } from '../../../link/vsock.ts';
-import { parseParentConfig } from '../../../parent/config.ts';
+import { parseParentConfig } from '../../../parent/config/config.ts';
 import { startParent } from '../../../parent/parent.ts';
 import { givenArgument, tell } from './helper.ts';
 
