@@ -8,7 +8,7 @@ export const parentErrors = {
   },
   PARENT_LISTEN_FAILED: {
     exit: 2,
-    means: 'The parent cannot listen for callers on the configured address.',
+    means: 'The parent cannot listen on a configured address.',
     action: 'Free the port or configure another; port 0 takes any free one.',
   },
   PARENT_RELOAD_REFUSED: {
@@ -34,10 +34,42 @@ export const parentErrors = {
     means: 'An allowed destination could not be resolved or reached.',
     action: 'Check DNS, routes and security groups of the host for this destination.',
   },
+  PARENT_MODELS_UNAVAILABLE: {
+    exit: 3,
+    means: 'The store of sealed models could not be reached, failed, or fell silent, also when tried again.',
+    action:
+      'Check the network path to the store (routes, security groups, VPC endpoint) and its state; the enclave asks again at its next start.',
+  },
+  PARENT_MODELS_REFUSED: {
+    exit: 1,
+    means: 'The store of sealed models does not let this parent read.',
+    action:
+      'For S3 give the role s3:GetObject on the prefix, and s3:ListBucket so that an absent file is told apart; for a registry check the client certificate and its permissions.',
+  },
+  PARENT_MODELS_CHANGED: {
+    exit: 3,
+    means: 'A file of a sealed model was replaced or removed while it was being read.',
+    action: 'Publish a new version under a name of its own, then start the enclave again.',
+  },
+  PARENT_MODELS_MALFORMED: {
+    exit: 1,
+    means: 'The store of sealed models did not answer with exactly the bytes that were asked for.',
+    action:
+      'Use a server that answers HEAD with a Content-Length and GET with single ranges, without redirects and compression; for S3 check bucket, region and endpoint.',
+  },
+  PARENT_MODELS_TLS: {
+    exit: 1,
+    means:
+      'TLS 1.3 with the store of sealed models failed, or one side did not accept the other certificate.',
+    action:
+      'Check, by the reason in the log, the CA file, the name and the dates of the server certificate, that the server speaks TLS 1.3, and that it accepts the client certificate.',
+  },
 } as const satisfies ErrorTable;
 
-export class ParentError extends StrongroomError<keyof typeof parentErrors> {
-  constructor(code: keyof typeof parentErrors, message: string, cause?: unknown) {
+export type ParentErrorCode = keyof typeof parentErrors;
+
+export class ParentError extends StrongroomError<ParentErrorCode> {
+  constructor(code: ParentErrorCode, message: string, cause?: unknown) {
     super(parentErrors, code, message, cause);
   }
 }

@@ -13,6 +13,7 @@ import { TELEMETRY_MAX_BYTES } from '../shared/telemetry.ts';
 import { type CredentialsProvider, encodeAwsCredentials } from './credentials/provider.ts';
 import type { Egress } from './egress/tunnel.ts';
 import { readBounded } from './files.ts';
+import type { ModelStore } from './models/store.ts';
 import type { Counters, Observe } from './observe.ts';
 import { answerBytes, answerStatus, readBody } from './routes/answer.ts';
 import { parseModelPath, serveModelFile } from './routes/models.ts';
@@ -36,7 +37,7 @@ const MAX_HEADER_BYTES = 8 * 1024;
 /** Read anew for every request, so that a reload changes the next answer and no running one. */
 export interface HostServiceSources {
   readonly deploymentPath: string;
-  readonly modelsFolder: string;
+  readonly models: ModelStore;
   readonly credentials: CredentialsProvider;
 }
 
@@ -140,7 +141,7 @@ async function route(
 
   if (model !== undefined) {
     counters.add('host.models');
-    return serveModelFile(model, sources.modelsFolder, request, response);
+    return serveModelFile(model, request, response, { ...options, store: sources.models });
   }
   if (path === '/deployment') {
     counters.add('host.deployment');

@@ -15,6 +15,7 @@ import { type Resolve, resolveBySystem } from './egress/dial.ts';
 import { EGRESS_LIMITS, egress } from './egress/tunnel.ts';
 import { ParentError } from './errors.ts';
 import { HOST_SERVICE_LIMITS, startHostService } from './host-service.ts';
+import { openModelStore } from './models/open-store.ts';
 import { Counters, type Observe } from './observe.ts';
 import { startRelay } from './relay.ts';
 
@@ -87,7 +88,7 @@ function inForce(config: ParentConfig) {
     allowed: allowList(config.egress),
     sources: {
       deploymentPath: config.deploymentPath,
-      modelsFolder: config.models.path,
+      models: openModelStore(config.models),
       credentials: credentialsProvider(config),
     },
   };

@@ -1,57 +1,84 @@
 import type { IncomingMessage, ServerResponse } from 'node:http';
 import { pipeline } from 'node:stream/promises';
-import { openBeneath } from '../files.ts';
+import {
+  MODEL_FILES,
+  type ModelFile,
+  type ModelStore,
+  ModelStoreError,
+  type StoredFile,
+} from '../models/store.ts';
+import type { Counters, Observe } from '../observe.ts';
 import { answerStatus } from './answer.ts';
 import { parseRange } from './range.ts';
 
 /** `/models/<name>/<file>`: names as a deployment document spells them, and the four files of a sealed model. */
-const MODEL_PATH = /^\/models\/([A-Za-z0-9][A-Za-z0-9._-]{0,63})\/(payload|head|key\.json|manifest\.json)$/;
-const READ_AHEAD_BYTES = 256 * 1024;
+const MODEL_PATH = new RegExp(
+  `^/models/([A-Za-z0-9][A-Za-z0-9._-]{0,63})/(${MODEL_FILES.join('|').replaceAll('.', '\\.')})$`,
+);
 
 export interface ModelPath {
   readonly name: string;
-  readonly file: string;
+  readonly file: ModelFile;
 }
 
 export function parseModelPath(path: string): ModelPath | undefined {
   const parts = MODEL_PATH.exec(path);
-  return parts === null ? undefined : { name: String(parts[1]), file: String(parts[2]) };
+  return parts === null ? undefined : { name: String(parts[1]), file: parts[2] as ModelFile };
 }
 
-/** Serves `<folder>/<name>.sealed/<file>`, whole or one range of it, as fast as the enclave reads. */
+export interface ServeModelsOptions {
+  readonly store: ModelStore;
+  readonly counters: Counters;
+  readonly observe: Observe;
+}
+
+/** Serves one file of a model, whole or one range of it, as fast as the enclave reads. */
 export async function serveModelFile(
   path: ModelPath,
-  folder: string,
+  request: IncomingMessage,
+  response: ServerResponse,
+  { store, counters, observe }: ServeModelsOptions,
+): Promise<void> {
+  const gone = new AbortController();
+  response.once('close', () => gone.abort());
+  try {
+    await using file = await store.open(path.name, path.file, gone.signal);
+    if (file === undefined) return answerStatus(response, 404);
+    await serveRange(file, request, response);
+  } catch (error) {
+    // What ends because the enclave hung up is no failure.
+    if (gone.signal.aborted) return;
+    if (!(error instanceof ModelStoreError)) throw error;
+    counters.add(`models.failed.${error.reason}`);
+    observe({
+      event: 'models-failed',
+      model: path.name,
+      file: path.file,
+      error: error.code,
+      reason: error.reason,
+    });
+    answerStatus(response, error.code === 'PARENT_MODELS_UNAVAILABLE' ? 503 : 502);
+  }
+}
+
+async function serveRange(
+  file: StoredFile,
   request: IncomingMessage,
   response: ServerResponse,
 ): Promise<void> {
-  const file = await openBeneath(folder, [`${path.name}.sealed`, path.file]);
-  if (file === undefined) return answerStatus(response, 404);
-  const { handle, sizeBytes } = file;
-  try {
-    const range = parseRange(request.headers.range, sizeBytes);
-    if (range === 'unsatisfiable') {
-      return answerStatus(response, 416, { 'content-range': `bytes */${sizeBytes}` });
-    }
-    const { first, last } = range === 'whole' ? { first: 0, last: sizeBytes - 1 } : range;
-    response.writeHead(range === 'whole' ? 200 : 206, {
-      'content-type': 'application/octet-stream',
-      'content-length': last - first + 1,
-      'accept-ranges': 'bytes',
-      ...(range !== 'whole' && { 'content-range': `bytes ${first}-${last}/${sizeBytes}` }),
-    });
-    if (last < first) {
-      response.end();
-      return;
-    }
-    const bytes = handle.createReadStream({
-      start: first,
-      end: last,
-      highWaterMark: READ_AHEAD_BYTES,
-      autoClose: false,
-    });
-    await pipeline(bytes, response);
-  } finally {
-    await handle.close();
+  const { sizeBytes } = file;
+  const range = parseRange(request.headers.range, sizeBytes);
+  if (range === 'unsatisfiable') {
+    return answerStatus(response, 416, { 'content-range': `bytes */${sizeBytes}` });
   }
+  const { first, last } = range === 'whole' ? { first: 0, last: sizeBytes - 1 } : range;
+  const bytes = last < first ? undefined : await file.read({ first, last });
+  response.writeHead(range === 'whole' ? 200 : 206, {
+    'content-type': 'application/octet-stream',
+    'content-length': last - first + 1,
+    'accept-ranges': 'bytes',
+    ...(range !== 'whole' && { 'content-range': `bytes ${first}-${last}/${sizeBytes}` }),
+  });
+  if (bytes === undefined) response.end();
+  else await pipeline(bytes, response);
 }

@@ -7,6 +7,7 @@ import { HOST_SERVICE_PORT } from '../../link/ports.ts';
 import { unixLink } from '../../link/unix.ts';
 import { credentialsFromFile } from '../../parent/credentials/file.ts';
 import { HOST_SERVICE_LIMITS, type HostServiceLimits, startHostService } from '../../parent/host-service.ts';
+import { folderStore } from '../../parent/models/folder.ts';
 import { Counters } from '../../parent/observe.ts';
 import { drip } from '../link/hostile-peer.ts';
 import { eventually, pattern, readAll, type Setup, setup } from './setup.ts';
@@ -358,7 +359,7 @@ describe('the host service: deadlines and bounds', () => {
     const service = await startHostService(link, {
       sources: () => ({
         deploymentPath: at.config.deploymentPath,
-        modelsFolder: at.config.models.path,
+        models: folderStore(join(at.folder, 'models')),
         credentials: credentialsFromFile(''),
       }),
       egress: { connect: async (_request, connection) => void connection.destroy(), abort: () => {} },
