@@ -4,6 +4,7 @@ import { parseStrictJson, type StrictJson } from '../../shared/json.ts';
 import type { Destination } from '../egress/allow-list.ts';
 import { ParentError } from '../errors.ts';
 import type { IngressConfig } from '../relay.ts';
+import { type AdminConfig, parseAdmin } from './admin.ts';
 import { type CredentialsConfig, parseCredentials } from './credentials.ts';
 import { parseEgress } from './egress.ts';
 import { parseIngress } from './ingress.ts';
@@ -22,6 +23,8 @@ export interface ParentConfig {
   readonly deploymentPath: string;
   readonly models: ModelsConfig;
   readonly credentials: CredentialsConfig;
+  /** Without it there is no admin port. */
+  readonly admin?: AdminConfig;
 }
 
 /** Throws ParentError for anything that is not exactly a configuration. Paths are relative to `folder`. */
@@ -30,6 +33,7 @@ export function parseParentConfig(bytes: Uint8Array, folder: string): ParentConf
   const reader = new Reader(json);
   const root = reader.members(json.value, [], {
     required: ['format', 'link', 'ingress', 'egress', 'deployment', 'models', 'credentials'],
+    optional: ['admin'],
   });
   if (root.format !== PARENT_CONFIG_FORMAT) {
     throw reader.wrong(['format'], `"${PARENT_CONFIG_FORMAT}"`, root.format);
@@ -41,6 +45,7 @@ export function parseParentConfig(bytes: Uint8Array, folder: string): ParentConf
     deploymentPath: resolve(folder, reader.text(root.deployment, ['deployment'])),
     models: parseModels(reader, root.models, folder),
     credentials: parseCredentials(reader, root.credentials, folder),
+    ...(root.admin === undefined ? {} : { admin: parseAdmin(reader, root.admin) }),
   };
 }
 
