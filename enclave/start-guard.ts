@@ -31,10 +31,15 @@ export const ENCLAVE_NODE_FLAGS: readonly string[] = [
 ];
 
 /**
- * The whole environment of both. ONNX Runtime reports home unless this is set before its library loads, and
- * would also keep still if CI were set, which is not on the list.
+ * The whole environment of both. Programs are started by absolute path, so nothing is looked for along PATH; it
+ * is here because container builders put one into every image, and none of them can take it out again: one fixed
+ * value, and images made either way start alike (docs/image.md section 9). ONNX Runtime reports home unless its
+ * variable is set before its library loads, and would also keep still if CI were set, which is not on the list.
  */
-export const ENCLAVE_ENVIRONMENT: Readonly<Record<string, string>> = { ORT_DISABLE_TELEMETRY: '1' };
+export const ENCLAVE_ENVIRONMENT: Readonly<Record<string, string>> = {
+  PATH: '/usr/bin',
+  ORT_DISABLE_TELEMETRY: '1',
+};
 
 /** Files that Node makes are for its own user alone. */
 const UMASK = 0o077;

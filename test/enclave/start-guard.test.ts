@@ -109,7 +109,6 @@ describe('a start of the enclave process', () => {
     'HTTPS_PROXY',
     'https_proxy',
     'CI',
-    'PATH',
     'HOME',
     '__proto__',
   ])('is refused with %s in the environment, and its value is not repeated', async (name) => {
@@ -126,7 +125,16 @@ describe('a start of the enclave process', () => {
 
   it('is refused with the telemetry of the engine on', async () => {
     expect(await started({ environment: {} })).toMatch(/^START_ENVIRONMENT /);
-    expect(await started({ environment: { ORT_DISABLE_TELEMETRY: '0' } })).toMatch(/^START_ENVIRONMENT /);
+    const environment = { ...ENCLAVE_ENVIRONMENT, ORT_DISABLE_TELEMETRY: '0' };
+    expect(await started({ environment })).toMatch(/^START_ENVIRONMENT /);
+  });
+
+  it('is refused with any PATH but its own, and without one', async () => {
+    const { PATH, ...without } = ENCLAVE_ENVIRONMENT;
+    expect(PATH).toBe('/usr/bin');
+    expect(await started({ environment: without })).toMatch(/^START_ENVIRONMENT expected PATH=/);
+    const other = { ...without, PATH: '/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin' };
+    expect(await started({ environment: other })).toBe('START_ENVIRONMENT expected PATH=/usr/bin');
   });
 
   it('is refused with arguments', async () => {
