@@ -17,7 +17,7 @@ import type { ModelStore } from './models/store.ts';
 import type { Counters, Observe } from './observe.ts';
 import { answerBytes, answerStatus, readBody } from './routes/answer.ts';
 import { parseModelPath, serveModelFile } from './routes/models.ts';
-import { parseTelemetry } from './routes/telemetry.ts';
+import { countTelemetry, parseTelemetry } from './routes/telemetry.ts';
 
 export interface HostServiceLimits {
   readonly maxConnections: number;
@@ -164,9 +164,9 @@ async function takeTelemetry(
     counters.add('telemetry.refused');
     return answerStatus(response, 400);
   }
-  for (const { event, fields } of lines) {
-    counters.add(`telemetry.${event}`);
-    observe({ ...fields, event: `enclave-${event}` });
+  for (const line of lines) {
+    countTelemetry(counters, line);
+    observe({ ...line.fields, event: `enclave-${line.event}` });
   }
   answerStatus(response, 200);
 }

@@ -1,6 +1,11 @@
+import type { LogLevel } from './log-events.ts';
+
 /** One thing that happened, for the operator's log: names and numbers, never bytes of a connection. */
 export interface ParentEvent {
+  /** One of log-events.ts; the log leaves out what is not listed there. */
   readonly event: string;
+  /** In place of the event's own level. */
+  readonly level?: LogLevel;
   readonly [field: string]: string | number;
 }
 

@@ -134,6 +134,12 @@ export const METRIC_FAMILIES: readonly MetricFamily[] = [
     from: { 'telemetry.refused': {} },
   },
   {
+    name: 'strongroom_enclave_connections_total',
+    kind: 'counter',
+    help: "Callers' connections, as the enclave tells them.",
+    from: { 'telemetry.requests.connections': {} },
+  },
+  {
     name: 'strongroom_enclave_requests_total',
     kind: 'counter',
     help: "Callers' requests by outcome, as the enclave tells them.",

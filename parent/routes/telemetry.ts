@@ -5,6 +5,7 @@ import {
   TELEMETRY_MAX_LINES,
   type TelemetryLine,
 } from '../../shared/telemetry.ts';
+import type { Counters } from '../observe.ts';
 
 /** Reads `{"lines": [...]}`; undefined if any line is not on the allow-list: a batch is taken whole or not. */
 export function parseTelemetry(bytes: Uint8Array): readonly TelemetryLine[] | undefined {
@@ -19,4 +20,13 @@ export function parseTelemetry(bytes: Uint8Array): readonly TelemetryLine[] | un
   const lines: unknown = members.lines;
   if (Object.keys(members).join() !== 'lines' || !Array.isArray(lines)) return undefined;
   return lines.length <= TELEMETRY_MAX_LINES && lines.every(isTelemetryLine) ? lines : undefined;
+}
+
+/** Adds a line to the totals: that it came, and the counts that `requests` tells of the time since the one before. */
+export function countTelemetry(counters: Counters, { event, fields }: TelemetryLine): void {
+  counters.add(`telemetry.${event}`);
+  if (event !== 'requests') return;
+  for (const [name, count] of Object.entries(fields)) {
+    if (typeof count === 'number') counters.add(`telemetry.requests.${name}`, count);
+  }
 }

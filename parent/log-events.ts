@@ -1,0 +1,30 @@
+/**
+ * What the parent's log may say (docs/operations.md, "What to watch"): every event with its level and its fields.
+ * The log holds nothing else, so that no credentials, bytes of a connection or stack can reach it by mistake.
+ */
+export type LogLevel = 'info' | 'warn' | 'error';
+
+export interface LoggedEvent {
+  readonly level: LogLevel;
+  readonly fields: readonly string[];
+}
+
+export const LOG_EVENTS: Readonly<Record<string, LoggedEvent>> = {
+  ready: { level: 'info', fields: ['address', 'port'] },
+  'admin-ready': { level: 'info', fields: ['address', 'port'] },
+  reloaded: { level: 'info', fields: ['destinations'] },
+  'reload-refused': { level: 'error', fields: ['code', 'message'] },
+  stopped: { level: 'info', fields: ['graceful', 'counters'] },
+
+  'ingress-refused': { level: 'warn', fields: ['reason'] },
+  'egress-refused': { level: 'warn', fields: ['destination', 'reason'] },
+  'egress-closed': { level: 'info', fields: ['destination', 'end', 'up', 'down'] },
+  'host-request-failed': { level: 'error', fields: ['path', 'error'] },
+  'models-failed': { level: 'error', fields: ['model', 'file', 'error', 'reason'] },
+
+  'enclave-boot': { level: 'info', fields: ['step', 'outcome', 'durationMs', 'code'] },
+  'enclave-requests': {
+    level: 'info',
+    fields: ['connections', 'served', 'refused', 'failed', 'overloaded'],
+  },
+};
