@@ -22,6 +22,21 @@ export const LOG_EVENTS: Readonly<Record<string, LoggedEvent>> = {
   'host-request-failed': { level: 'error', fields: ['path', 'error'] },
   'models-failed': { level: 'error', fields: ['model', 'file', 'error', 'reason'] },
 
+  'enclave-state': { level: 'info', fields: ['state'] },
+  'enclave-leftover': { level: 'warn', fields: ['id', 'cid'] },
+  'enclave-started': { level: 'info', fields: ['id', 'cid', 'cpuCount', 'memoryMib'] },
+  'enclave-serving': { level: 'info', fields: ['bootMs'] },
+  'enclave-start-failed': { level: 'error', fields: ['reason', 'code', 'message'] },
+  'enclave-lost': { level: 'error', fields: ['reason', 'servedMs'] },
+  'enclave-restarting': { level: 'warn', fields: ['failures', 'delayMs'] },
+  'enclave-look-failed': { level: 'warn', fields: ['code', 'message'] },
+  'enclave-terminate-failed': { level: 'error', fields: ['code', 'message'] },
+
+  'tls-files-reloaded': { level: 'info', fields: ['name'] },
+  'tls-files-refused': { level: 'error', fields: ['name', 'error'] },
+  'tls-files-expiring': { level: 'warn', fields: ['name', 'days', 'notAfter'] },
+  'tls-files-expired': { level: 'error', fields: ['name', 'days', 'notAfter'] },
+
   'enclave-boot': { level: 'info', fields: ['step', 'outcome', 'durationMs', 'code'] },
   'enclave-requests': {
     level: 'info',

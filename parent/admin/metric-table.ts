@@ -3,7 +3,8 @@
  * the Prometheus conventions ("Metric and label naming"): base units, `_total` for counters.
  *
  * Labels are fixed here, but for `destination`: a counter's name that ends in `.*` stands for one counter for
- * each destination on the operator's own list. A counter that is not in this table is not shown.
+ * each destination on the operator's own list. One that ends in `.+` is the sum of all counters that begin so.
+ * A counter that is not in this table is not shown.
  */
 export interface MetricFamily {
   readonly name: string;
@@ -114,6 +115,12 @@ export const METRIC_FAMILIES: readonly MetricFamily[] = [
     kind: 'counter',
     help: "The enclave's requests that the parent could not answer; the log has host-request-failed.",
     from: { 'host.failed': {} },
+  },
+  {
+    name: 'strongroom_models_failed_total',
+    kind: 'counter',
+    help: "Requests for a model's file that its store did not serve; the log has models-failed.",
+    from: { 'models.failed.+': {} },
   },
   {
     name: 'strongroom_models_read_bytes_total',

@@ -44,14 +44,21 @@ function createFamily(registry: Registry, family: MetricFamily): Update {
     // The counters are totals already, so each page starts anew from them.
     metric.reset();
     for (const [counter, labels] of sources) {
-      if (!counter.endsWith('.*')) metric.inc(labels, counters[counter] ?? 0);
-      else {
+      const start = counter.slice(0, -1);
+      if (counter.endsWith('.*')) {
         for (const destination of state.destinations) {
-          metric.inc({ ...labels, destination }, counters[counter.slice(0, -1) + destination] ?? 0);
+          metric.inc({ ...labels, destination }, counters[start + destination] ?? 0);
         }
-      }
+      } else if (counter.endsWith('.+')) metric.inc(labels, sumOf(counters, start));
+      else metric.inc(labels, counters[counter] ?? 0);
     }
   };
+}
+
+function sumOf(counters: MetricsInput['counters'], start: string): number {
+  let sum = 0;
+  for (const [name, count] of Object.entries(counters)) if (name.startsWith(start)) sum += count;
+  return sum;
 }
 
 function createStateGauges(registry: Registry): Update {

@@ -1,6 +1,6 @@
 /** What the admin server asks the rest of the parent for; every answer is of this moment. */
 export interface AdminSources {
-  /** Whether the enclave answers on its control port. */
+  /** Whether the enclave answers on its control port, and that it is ready. */
   live(): Promise<boolean>;
   state(): AdminState;
   /** `Counters.snapshot()` of parent/observe.ts. */
@@ -25,8 +25,8 @@ export const ENCLAVE_STATES = [
   'unmanaged',
   'starting',
   'running',
-  'waiting-to-restart',
-  'failed',
+  'restarting',
+  'draining',
   'stopped',
 ] as const;
 export type EnclaveState = (typeof ENCLAVE_STATES)[number];

@@ -73,7 +73,7 @@ async function sample(series: string): Promise<number | undefined> {
 describe('/healthz', () => {
   it('is 200 as long as the parent works, whatever the enclave does', async () => {
     live = async () => false;
-    state = { ...state, enclave: 'failed', draining: true };
+    state = { ...state, enclave: 'stopped', draining: true };
     expect(await ask('/healthz')).toMatchObject({ status: 200, body: '{"healthy":true}\n' });
   });
 });
@@ -89,8 +89,8 @@ describe('/readyz', () => {
     ['draining', { draining: true }],
     ['not-accepting', { accepting: false }],
     ['enclave-starting', { enclave: 'starting' }],
-    ['enclave-waiting-to-restart', { enclave: 'waiting-to-restart' }],
-    ['enclave-failed', { enclave: 'failed' }],
+    ['enclave-restarting', { enclave: 'restarting' }],
+    ['enclave-draining', { enclave: 'draining' }],
     ['enclave-stopped', { enclave: 'stopped' }],
   ] as const)('is 503 with the reason %s', async (reason, change) => {
     state = { ...state, ...change };
@@ -168,6 +168,11 @@ describe('/metrics', () => {
     expect(await sample(`strongroom_egress_open_tunnels{destination="${KMS}"}`)).toBe(0);
   });
 
+  it('adds up the counters of one kind whose reasons are many', async () => {
+    counters = { 'models.failed.status-503': 2, 'models.failed.tls-cert-has-expired': 1, 'models.failed': 9 };
+    expect(await sample('strongroom_models_failed_total')).toBe(3);
+  });
+
   it("takes no label from anything but the operator's own list", async () => {
     counters = { 'egress.opened.evil.example:443': 9, 'egress.refused.evil"} 1\nx': 9, 'made.up': 9 };
     const { body } = await ask('/metrics');
@@ -181,14 +186,14 @@ describe('/metrics', () => {
     live = async () => false;
     state = {
       ...state,
-      enclave: 'waiting-to-restart',
+      enclave: 'restarting',
       restarts: 4,
       credentialsExpireAt: new Date(Date.now() + 3_600_000),
     };
     expect(await sample('strongroom_enclave_up')).toBe(0);
     expect(await sample('strongroom_enclave_restarts_total')).toBe(4);
     expect(await sample('strongroom_enclave_state{state="running"}')).toBe(0);
-    expect(await sample('strongroom_enclave_state{state="waiting-to-restart"}')).toBe(1);
+    expect(await sample('strongroom_enclave_state{state="restarting"}')).toBe(1);
     const left = await sample('strongroom_credentials_expiry_seconds');
     expect(left).toBeGreaterThan(3_000);
     expect(left).toBeLessThanOrEqual(3_600);
