@@ -64,6 +64,12 @@ export const parentErrors = {
     action:
       'Check, by the reason in the log, the CA file, the name and the dates of the server certificate, that the server speaks TLS 1.3, and that it accepts the client certificate.',
   },
+  PARENT_TLS_FILES_UNUSABLE: {
+    exit: 2,
+    means: 'The CA, certificate or key file of a TLS connection is missing, or they do not belong together.',
+    action:
+      'Give PEM files: the CA certificates, the chain with the leaf first, and its unencrypted private key; replace all of them, then reload.',
+  },
 } as const satisfies ErrorTable;
 
 export type ParentErrorCode = keyof typeof parentErrors;

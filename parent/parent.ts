@@ -38,7 +38,7 @@ export async function startParent(
 ): Promise<Parent> {
   const counters = new Counters();
   const observe = options.observe ?? (() => {});
-  let current = inForce(config);
+  let current = inForce(config, observe);
 
   const wayOut = egress({
     allowed: () => current.allowed,
@@ -64,7 +64,9 @@ export async function startParent(
     address: relay.address,
     reload: (next) => {
       refuseUnreloadable(config, next);
-      current = inForce(next);
+      const before = current;
+      current = inForce(next, observe);
+      before.sources.models.close();
       observe({ event: 'reloaded', destinations: next.egress.length });
     },
     counters: () => counters.snapshot(),
@@ -77,19 +79,21 @@ export async function startParent(
       control.close();
       wayOut.abort();
       await hostService.close();
+      current.sources.models.close();
       return graceful;
     },
   };
 }
 
 /** The part of the configuration that a reload replaces, as one value, so that no request sees half of it. */
-function inForce(config: ParentConfig) {
+function inForce(config: ParentConfig, observe: Observe) {
+  const credentials = credentialsProvider(config);
   return {
     allowed: allowList(config.egress),
     sources: {
       deploymentPath: config.deploymentPath,
-      models: openModelStore(config.models),
-      credentials: credentialsProvider(config),
+      models: openModelStore(config.models, { credentials, observe, now: Date.now }),
+      credentials,
     },
   };
 }

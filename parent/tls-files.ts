@@ -1,0 +1,83 @@
+/** TLS files that change under a running parent: a rotated certificate takes over without a restart. */
+import { statSync } from 'node:fs';
+import { codeOf } from '../shared/errors.ts';
+import type { Observe } from './observe.ts';
+import { type LoadedTls, loadTls, type TlsFiles } from './tls-profile.ts';
+
+const LOOK_EVERY_MS = 1_000;
+const LOOK_WHEN_IDLE_EVERY_MS = 60 * 60 * 1_000;
+const DAY_MS = 24 * 60 * 60 * 1_000;
+/** How long before its end a certificate is spoken of, in days; 0 is the end itself. */
+const WARN_DAYS = [30, 7, 0] as const;
+
+export interface WatchedTls {
+  /** What the files held when they last made sense. The same object for as long as they do not change. */
+  current(): LoadedTls;
+  close(): void;
+}
+
+export interface WatchTlsOptions {
+  /** What the log calls the owner of the certificate. */
+  readonly name: string;
+  readonly observe: Observe;
+  readonly now: () => number;
+}
+
+/**
+ * Loads the files; throws ParentError PARENT_TLS_FILES_UNUSABLE if they cannot be used now. Later, files that
+ * cannot be used (a new certificate whose key is not there yet) are logged once and the last good ones stay.
+ */
+export function watchTls(files: TlsFiles, { name, observe, now }: WatchTlsOptions): WatchedTls {
+  let mark = markOf(files);
+  let loaded = loadTls(files);
+  let lookedAt = now();
+  let warned = Number.POSITIVE_INFINITY;
+
+  function warn(): void {
+    if (loaded.certificate === undefined) return;
+    const ends = loaded.certificate.validToDate;
+    const days = Math.floor((ends.getTime() - now()) / DAY_MS);
+    const due = WARN_DAYS.findLast((limit) => (limit === 0 ? days < 0 : days < limit));
+    if (due === undefined || due >= warned) return;
+    warned = due;
+    const event = due === 0 ? 'certificate-expired' : 'certificate-expires';
+    observe({ event, name, days, notAfter: ends.toISOString() });
+  }
+
+  function look(): void {
+    lookedAt = now();
+    const found = markOf(files);
+    if (found !== mark) {
+      // Remembered before the files are read: whatever changes meanwhile is seen at the next look.
+      mark = found;
+      try {
+        loaded = loadTls(files);
+        warned = Number.POSITIVE_INFINITY;
+        observe({ event: 'tls-files-reloaded', name });
+      } catch (error) {
+        observe({ event: 'tls-files-refused', name, error: codeOf(error) ?? 'unknown' });
+      }
+    }
+    warn();
+  }
+
+  warn();
+  const timer = setInterval(look, LOOK_WHEN_IDLE_EVERY_MS).unref();
+  return {
+    current: () => {
+      if (now() - lookedAt >= LOOK_EVERY_MS) look();
+      return loaded;
+    },
+    close: () => clearInterval(timer),
+  };
+}
+
+/** Changes when any of the files is replaced or written. */
+function markOf({ ca, certificate, key }: TlsFiles): string {
+  return [ca, certificate, key].map(markOfFile).join();
+}
+
+function markOfFile(path: string | undefined): string {
+  const found = path === undefined ? undefined : statSync(path, { bigint: true, throwIfNoEntry: false });
+  return found === undefined ? '' : [found.dev, found.ino, found.size, found.mtimeNs].join(':');
+}
