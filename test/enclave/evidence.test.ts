@@ -1,11 +1,12 @@
 import { once } from 'node:events';
 import { type AddressInfo, createServer } from 'node:net';
 import tls from 'node:tls';
-import { afterEach, expect, test, vi } from 'vitest';
+import { afterEach, expect, test } from 'vitest';
 import { createEvidenceIssuer, type EvidenceSource } from '../../enclave/evidence.ts';
 import { createTlsIdentity } from '../../enclave/tls-identity.ts';
 import { decodeEvidenceClaims, decodeEvidenceResponse } from '../../shared/evidence/decode.ts';
 import { EXPORTER_LABEL, type LoadedModel, modelsDigest } from '../../shared/evidence/evidence.ts';
+import { eventually } from '../support/eventually.ts';
 
 const IRIS: LoadedModel = {
   name: 'iris',
@@ -156,7 +157,7 @@ test('the NSM is asked one thing at a time, and only so many wait for it', async
   const refused = await made.answer(atServer, NONCE_TEXT);
   expect([refused.status, refused.headers['retry-after']]).toEqual([503, '1']);
   for (let served = 0; served < 3; served++) {
-    await vi.waitUntil(() => release.length > 0);
+    await eventually(() => release.length).toBeGreaterThan(0);
     release.shift()?.();
   }
   expect((await Promise.all(accepted)).map(({ status }) => status)).toEqual([200, 200, 200]);

@@ -33,7 +33,7 @@ async function finish(child: ChildProcess): Promise<{ code: number | null; stdou
 const sealed = (): string[] => readdirSync(folder).filter((name) => name.includes('iris.sealed'));
 
 async function untilSealing(): Promise<void> {
-  for (let tries = 0; tries < 2000 && sealed().length === 0; tries++) {
+  for (let tries = 0; tries < 5000 && sealed().length === 0; tries++) {
     await new Promise((resolve) => setTimeout(resolve, 5));
   }
   expect(sealed()).toHaveLength(1);
@@ -98,7 +98,7 @@ describe('strongroom seal', () => {
     const child = seal('--as', 'model.onnx', '-');
     child.stdin?.on('error', () => {});
     child.stdin?.write(randomBytes(3 << 20));
-    for (let tries = 0; tries < 2000 && sealed().length < 2; tries++) {
+    for (let tries = 0; tries < 5000 && sealed().length < 2; tries++) {
       await new Promise((resolve) => setTimeout(resolve, 5));
     }
     const running = sealed().find((name) => name !== elsewhere) as string;

@@ -355,7 +355,7 @@ describe('signing afterwards', () => {
 });
 
 async function until<T>(found: () => T | undefined): Promise<T> {
-  for (let tries = 0; tries < 1000; tries++) {
+  for (let tries = 0; tries < 4000; tries++) {
     try {
       const value = found();
       if (value !== undefined) return value;

@@ -247,6 +247,7 @@ describe('the way out: tunnels', () => {
     });
     await using other = await setup(through(early.port));
     const second = await other.host.connect(KMS, 443, 5_000);
+    await eventually(() => early.sockets.size).toBe(1);
     const [socket] = [...early.sockets];
     const told = once(socket as NonNullable<typeof socket>, 'told');
     expect((await readAll(second)).toString()).toBe('bye');

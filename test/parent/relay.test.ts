@@ -47,7 +47,7 @@ describe('the relay', () => {
       }),
     );
     expect(answers.every((difference) => difference === 0)).toBe(true);
-    expect(at.parent.counters()['ingress.finished']).toBe(400);
+    await eventually(() => at.parent.counters()['ingress.finished']).toBe(400);
   });
 
   it('carries what arrives byte by byte', async () => {

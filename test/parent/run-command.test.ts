@@ -49,7 +49,13 @@ describe('strongroom run', () => {
   }
 
   /** Starts the command in the folder and gives its log, line by line. */
-  function start(): { next(event: string): Promise<Line>; told(): string; readonly child: ChildProcess } {
+  function start(): {
+    next(event: string): Promise<Line>;
+    told(): string;
+    readonly child: ChildProcess;
+    /** Resolves to the exit code once everything that it said has been read. */
+    readonly ended: Promise<number | null>;
+  } {
     const started = spawn(
       node,
       [join(repository, 'scripts', 'strongroom.ts'), 'run', '--config', 'parent.json'],
@@ -66,6 +72,7 @@ describe('strongroom run', () => {
     const lines = createInterface({ input: started.stdout as NodeJS.ReadableStream })[Symbol.asyncIterator]();
     return {
       child: started,
+      ended: new Promise((resolve) => started.once('close', resolve)),
       told: () => told,
       next: async (event) => {
         for (;;) {
@@ -93,8 +100,7 @@ describe('strongroom run', () => {
     caller.end('two');
     expect((await readAll(caller)).toString()).toBe('two');
     expect(await run.next('stopped')).toMatchObject({ graceful: true });
-    await once(run.child, 'exit');
-    expect(run.child.exitCode).toBe(0);
+    expect(await run.ended).toBe(0);
     await listener.close();
   });
 
@@ -130,7 +136,7 @@ describe('strongroom run', () => {
     const first = start();
     await first.next('ready');
     first.child.kill('SIGKILL');
-    await once(first.child, 'exit');
+    await first.ended;
     await start().next('ready');
   });
 
@@ -139,8 +145,7 @@ describe('strongroom run', () => {
     await start().next('ready');
     const first = child;
     const second = start();
-    await once(second.child, 'exit');
-    expect(second.child.exitCode).toBe(2);
+    expect(await second.ended).toBe(2);
     expect(second.told()).toContain('LINK_ADDRESS_IN_USE');
     first?.kill('SIGKILL');
   });

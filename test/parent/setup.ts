@@ -4,7 +4,6 @@ import { createServer, type Server, type Socket } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import type { Duplex } from 'node:stream';
-import { expect } from 'vitest';
 import { type HostService, hostService } from '../../enclave/host/host-service.ts';
 import type { Link } from '../../link/link.ts';
 import { unixLink } from '../../link/unix.ts';
@@ -12,6 +11,8 @@ import type { ParentConfig } from '../../parent/config/config.ts';
 import type { Resolve } from '../../parent/egress/dial.ts';
 import type { ParentEvent } from '../../parent/observe.ts';
 import { type Parent, startParent } from '../../parent/parent.ts';
+
+export { eventually } from '../support/eventually.ts';
 
 export const CREDENTIALS = {
   accessKeyId: 'ASIAEXAMPLEEXAMPLE01',
@@ -116,9 +117,4 @@ export async function readAll(stream: Duplex): Promise<Buffer> {
   const chunks: Buffer[] = [];
   for await (const chunk of stream as AsyncIterable<Buffer>) chunks.push(chunk);
   return Buffer.concat(chunks);
-}
-
-/** expect.poll with the patience that a busy machine needs. */
-export function eventually<T>(probe: () => T): ReturnType<typeof expect.poll<T>> {
-  return expect.poll(probe, { timeout: 15_000 });
 }

@@ -11,6 +11,7 @@ import { type RunEnclaveOptions, SimulatedInstance } from '../../simulator/hyper
 import { layOutSimulatedImage, measureSimulatedImage } from '../../simulator/image.ts';
 import { createSimulatedCa, type SimulatedCa } from '../../simulator/nsm/ca.ts';
 import { removeTree } from '../../simulator/run-folder.ts';
+import { eventually } from '../support/eventually.ts';
 import { enclaveProject, PROGRAM, type Project } from './project.ts';
 
 const ROLE = 'arn:aws:iam::123456789012:role/host';
@@ -115,7 +116,7 @@ describe('a simulated enclave', () => {
     expect(existsSync(join(instance.folder, 'document'))).toBe(false);
     expect(existsSync(`/proc/${enclave.process.pid}`)).toBe(true);
     gate.resolve();
-    await expect.poll(() => existsSync(join(instance.folder, 'document'))).toBe(true);
+    await eventually(() => existsSync(join(instance.folder, 'document'))).toBe(true);
   });
 
   it('keeps its locked registers when its process is started again: that process cannot boot', async () => {
@@ -159,7 +160,7 @@ describe('a simulated enclave', () => {
     expect((await enclave.process.exited).code).toBe(3);
     const pid = String(output.read()).trim().split('\n').at(-1);
     expect(Number(pid)).toBeGreaterThan(1);
-    await expect.poll(() => isAlive(pid)).toBe(false);
+    await eventually(() => isAlive(pid)).toBe(false);
     removeTree(otherImage);
     other.remove();
   });
@@ -197,7 +198,7 @@ describe('a simulated enclave', () => {
     const alive = () => isAlive(String(pid).trim());
     expect(alive()).toBe(true);
     child.kill('SIGKILL');
-    await expect.poll(alive, { timeout: 5000 }).toBe(false);
+    await eventually(alive).toBe(false);
     removeTree(join(base, 'killed'));
   });
 });

@@ -9,6 +9,7 @@ import {
   startEngine,
 } from '../../../enclave/engine/supervisor.ts';
 import { readBytesElements, type Tensor, writeBytesElements } from '../../../enclave/engine/tensor.ts';
+import { eventually } from '../../support/eventually.ts';
 import {
   addModel,
   classifierModel,
@@ -241,8 +242,8 @@ describe('an engine that misbehaves', () => {
   it('is killed when it does not answer in time', async () => {
     const engine = await startMisbehaving({ inferTimeoutMs: 200 });
     await expect(engine.infer(behave('hang'))).rejects.toEqual(withCode('ENGINE_UNAVAILABLE'));
-    await untilReady(engine);
-    expect(await pidOf(engine)).toBeGreaterThan(0);
+    // On a busy machine the new one may miss so short a deadline as well, and be replaced in its turn.
+    await eventually(() => pidOf(engine).catch(() => 0)).toBeGreaterThan(0);
   });
 
   it('fails the requests that wait for it as well, and those that come while it is away', async () => {

@@ -5,7 +5,8 @@ import { type HostService, hostService } from '../../../enclave/host/host-servic
 import { telemetryQueue } from '../../../enclave/host/telemetry.ts';
 import type { HttpClient } from '../../../link/http-client.ts';
 import { hostilePeer } from '../../link/hostile-peer.ts';
-import { CREDENTIALS, eventually } from '../../parent/setup.ts';
+import { CREDENTIALS } from '../../parent/setup.ts';
+import { eventually } from '../../support/eventually.ts';
 
 type Answer = string | ((request: string, index: number) => string);
 

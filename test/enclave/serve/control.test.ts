@@ -6,6 +6,7 @@ import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { serveControl } from '../../../enclave/serve/control.ts';
 import type { Listener } from '../../../link/link.ts';
+import { eventually } from '../../support/eventually.ts';
 import { listenOn } from '../../support/serving.ts';
 
 let folder: string;
@@ -74,8 +75,7 @@ describe('the control port', () => {
     await Promise.all(sockets.map((socket) => new Promise((resolve) => socket.once('connect', resolve))));
     await new Promise((resolve) => (sockets[16] as (typeof sockets)[0]).once('close', resolve).resume());
     for (const socket of sockets) socket.destroy();
-    await new Promise((resolve) => setTimeout(resolve, 20));
-    expect((await ask('GET', '/live')).status).toBe(200);
+    await eventually(() => ask('GET', '/live').then(({ status }) => status)).toBe(200);
   });
 
   it('survives what is not HTTP', async () => {

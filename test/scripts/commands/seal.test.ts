@@ -274,7 +274,7 @@ describe('what seal says when KMS does not wrap the key', () => {
         `${pipe} | npx strongroom seal - --as model.onnx --name twice --version 3 ${toKms} --recovery-key keys/recovery.pub.pem -o refused.sealed --json`,
       );
       const waiting = () => readdirSync(folder).some((name) => name.startsWith('.refused.sealed.partial-'));
-      for (let tries = 0; tries < 1000 && !waiting(); tries++) await sleep(10);
+      for (let tries = 0; tries < 6000 && !waiting(); tries++) await sleep(10);
       process.kill(stack.kmsPid, 'SIGKILL');
       writeFileSync(join(folder, 'go'), '');
       const result = await ended;

@@ -106,7 +106,7 @@ async function decryptUnattested(runFolder: string): Promise<void> {
 }
 
 async function expectNothingLeft(runFolder: string): Promise<void> {
-  for (let tries = 0; tries < 100 && processesOf(runFolder).length > 0; tries++) await sleep(50);
+  for (let tries = 0; tries < 400 && processesOf(runFolder).length > 0; tries++) await sleep(50);
   expect(processesOf(runFolder)).toEqual([]);
   expect(existsSync(runFolder)).toBe(false);
 }

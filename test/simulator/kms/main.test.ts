@@ -5,6 +5,7 @@ import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { createInterface } from 'node:readline';
+import { text } from 'node:stream/consumers';
 import { CreateKeyCommand, DescribeKeyCommand, EncryptCommand } from '@aws-sdk/client-kms';
 import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest';
 import { codeOf } from '../../../shared/errors.ts';
@@ -84,12 +85,9 @@ describe('the process', () => {
 
   it('does not start on a configuration that it does not understand', async () => {
     const { child, exited } = await start({ ...config, regoin: 'x' });
-    let text = '';
-    child.stderr.on('data', (chunk) => {
-      text += chunk;
-    });
+    const told = text(child.stderr);
     expect(await exited).toEqual([2, null]);
-    expect(text).toContain('regoin');
+    expect(await told).toContain('regoin');
   });
 });
 

@@ -142,11 +142,13 @@ describe('a signed request that was changed on its way is refused', () => {
 
   it('its time', async () => {
     const tamper = (signed: { headers: Record<string, string> }) => {
-      signed.headers['x-amz-date'] = (signed.headers['x-amz-date'] as string).replace(/..Z$/, '00Z');
+      signed.headers['x-amz-date'] = (signed.headers['x-amz-date'] as string).replace(/.Z$/, (end) =>
+        end === '0Z' ? '1Z' : '0Z',
+      );
     };
-    const found = await refusal(stand.client(admin, { tamper }).send(random())).catch(() => undefined);
-    // The request may have been signed in second 00 already; then nothing was changed.
-    if (found !== undefined) expect(found.name).toBe('InvalidSignatureException');
+    expect(await refusal(stand.client(admin, { tamper }).send(random()))).toMatchObject({
+      name: 'InvalidSignatureException',
+    });
   });
 
   it('its signed headers, by leaving one out', async () => {

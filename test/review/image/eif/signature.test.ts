@@ -16,7 +16,8 @@ import {
 } from './eif-file.ts';
 
 const hex = (bytes: Uint8Array) => Buffer.from(bytes).toString('hex');
-const now = new Date();
+/** The certificates are made after this line is read: a moment at which they are sure to have begun. */
+const now = new Date(Date.now() + 3_600_000);
 const measure = (section: Uint8Array, at = now, sections = GOOD) =>
   measureEif([eifFile({ sections: [...sections, part('signature', section)] })], { at });
 

@@ -8,7 +8,8 @@ import { type EifParts, writeEif } from '../../../../review/image/eif/write-eif.
 import { describeWithVectors } from '../../../vectors.ts';
 import { type TestSigner, testSigner } from './eif-file.ts';
 
-const AT = new Date();
+/** The certificates are made after this line is read: a moment at which they are sure to have begun. */
+const AT = new Date(Date.now() + 3_600_000);
 const once = { replace: false, at: AT };
 const bytes = (text: string) => () => [Buffer.from(text)];
 const PARTS: EifParts = {
