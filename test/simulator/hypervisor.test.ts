@@ -5,6 +5,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { PassThrough } from 'node:stream';
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from 'vitest';
+import { ENCLAVE_ENVIRONMENT } from '../../enclave/start-guard.ts';
 import { decodeCbor } from '../../shared/cbor.ts';
 import { pcrOfText } from '../../shared/pcr.ts';
 import { type RunEnclaveOptions, SimulatedInstance } from '../../simulator/hypervisor.ts';
@@ -102,7 +103,7 @@ describe('a simulated enclave', () => {
     const said = JSON.parse(String(output.read() ?? (await once(output, 'data'))[0]));
     expect(said).toEqual({
       execPath: realpathSync(join(image, 'rootfs/usr/bin/node')),
-      env: { ORT_DISABLE_TELEMETRY: '1' },
+      env: ENCLAVE_ENVIRONMENT,
       cwd: realpathSync(instance.folder),
     });
   });
