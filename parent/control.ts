@@ -1,10 +1,16 @@
 import { httpOverLink } from '../link/http-client.ts';
 import type { Link } from '../link/link.ts';
 import { CONTROL_PORT } from '../link/ports.ts';
+import { parseStrictJson } from '../shared/json.ts';
+
+/** `live` without being ready: it drains, or an engine is being started again. */
+export type EnclaveHealth = 'ready' | 'live' | 'silent';
 
 /** The enclave's control port (docs/link.md section 4): liveness and drain, and nothing else. */
 export interface EnclaveControl {
-  /** True if the enclave answers `GET /live` with 200 in time. It proves nothing to a caller; only evidence does. */
+  /** What `GET /live` answers in time. It proves nothing to a caller; only evidence does. */
+  health(): Promise<EnclaveHealth>;
+  /** Whether it answers at all. */
   live(): Promise<boolean>;
   /** `POST /drain`: the enclave takes no new work from now on, and says so with 202. Rejects with LinkError. */
   drain(): Promise<void>;
@@ -13,17 +19,27 @@ export interface EnclaveControl {
 
 export function enclaveControl(link: Link): EnclaveControl {
   const http = httpOverLink(link, CONTROL_PORT);
+  const health = (): Promise<EnclaveHealth> =>
+    http
+      .exchange({ method: 'GET', path: '/live', status: 200, receive: small })
+      .then(readHealth, () => 'silent');
   return {
-    live: () =>
-      http.exchange({ method: 'GET', path: '/live', status: 200, receive: small }).then(
-        () => true,
-        () => false,
-      ),
+    health,
+    live: async () => (await health()) !== 'silent',
     drain: async () => {
       await http.exchange({ method: 'POST', path: '/drain', status: 202, receive: small });
     },
     close: () => http.close(),
   };
+}
+
+function readHealth(body: Uint8Array): EnclaveHealth {
+  try {
+    const answer = parseStrictJson(body, { maxBytes: ANSWER_MAX_BYTES, maxDepth: 4 }).value;
+    return (answer as { ready?: unknown } | null)?.ready === true ? 'ready' : 'live';
+  } catch {
+    return 'live';
+  }
 }
 
 const ANSWER_MAX_BYTES = 1024;

@@ -5,8 +5,9 @@
 import type { AddressInfo } from 'node:net';
 import { isDeepStrictEqual } from 'node:util';
 import type { Link } from '../link/link.ts';
+import { SERVICE_PORT } from '../link/ports.ts';
 import type { ParentConfig } from './config/config.ts';
-import { enclaveControl } from './control.ts';
+import { type EnclaveHealth, enclaveControl } from './control.ts';
 import { credentialsFromFile } from './credentials/file.ts';
 import { credentialsFromInstanceRole } from './credentials/instance-role.ts';
 import type { CredentialsProvider } from './credentials/provider.ts';
@@ -16,20 +17,39 @@ import { EGRESS_LIMITS, egress } from './egress/tunnel.ts';
 import { ParentError } from './errors.ts';
 import { HOST_SERVICE_LIMITS, startHostService } from './host-service.ts';
 import { openModelStore } from './models/open-store.ts';
+import type { ModelStore } from './models/store.ts';
 import { Counters, type Observe } from './observe.ts';
 import { startRelay } from './relay.ts';
 
 export interface Parent {
   /** Where callers connect. */
   readonly address: AddressInfo;
-  /** Rules what comes next; open connections live on. Throws PARENT_RELOAD_REFUSED when link or ingress differ. */
+  /** Rules what comes next; open connections live on. Throws PARENT_RELOAD_REFUSED for what only a restart changes. */
   reload(config: ParentConfig): void;
   counters(): Readonly<Record<string, number>>;
-  /** True if the enclave answers on its control port. */
+  /** What the enclave answers on its control port. */
+  health(): Promise<EnclaveHealth>;
+  /** True if it answers at all. */
   live(): Promise<boolean>;
-  /** Takes no more callers, lets the open ones finish until the deadline, and ends. True if nobody was cut off. */
-  drain(timeoutMs: number): Promise<boolean>;
+  /** True if the enclave's port for callers takes a connection. */
+  serves(): Promise<boolean>;
+  state(): ParentState;
+  /**
+   * Takes no more callers, lets the open ones finish until the deadline or until `cut`, and ends. True if nobody was
+   * cut off.
+   */
+  drain(timeoutMs: number, cut?: AbortSignal): Promise<boolean>;
 }
+
+export interface ParentState {
+  readonly draining: boolean;
+  /** Of the credentials that were handed out last. */
+  readonly credentialsExpireAt: Date | undefined;
+  /** `host:port` of the egress list in force. */
+  readonly destinations: readonly string[];
+}
+
+const SERVES_TIMEOUT_MS = 2_000;
 
 export async function startParent(
   config: ParentConfig,
@@ -39,6 +59,7 @@ export async function startParent(
   const counters = new Counters();
   const observe = options.observe ?? (() => {});
   let current = inForce(config, observe);
+  let draining = false;
 
   const wayOut = egress({
     allowed: () => current.allowed,
@@ -70,12 +91,30 @@ export async function startParent(
       observe({ event: 'reloaded', destinations: next.egress.length });
     },
     counters: () => counters.snapshot(),
+    health: () => control.health(),
     live: () => control.live(),
-    drain: async (timeoutMs) => {
+    serves: () =>
+      link.dial(SERVICE_PORT, { timeoutMs: SERVES_TIMEOUT_MS }).then(
+        (connection) => {
+          connection.destroy();
+          return true;
+        },
+        () => false,
+      ),
+    state: () => ({
+      draining,
+      credentialsExpireAt: current.handedOut(),
+      destinations: current.destinations,
+    }),
+    drain: async (timeoutMs, cut) => {
+      draining = true;
       relay.stopAccepting();
       // An enclave that is gone already has nothing to drain.
       await control.drain().catch(() => {});
-      const graceful = await relay.drain(timeoutMs);
+      const cutNow = (): void => void relay.drain(0);
+      cut?.addEventListener('abort', cutNow, { once: true });
+      const inTime = await relay.drain(cut?.aborted === true ? 0 : timeoutMs);
+      const graceful = inTime && cut?.aborted !== true;
       control.close();
       wayOut.abort();
       await hostService.close();
@@ -87,23 +126,49 @@ export async function startParent(
 
 /** The part of the configuration that a reload replaces, as one value, so that no request sees half of it. */
 function inForce(config: ParentConfig, observe: Observe) {
-  const credentials = credentialsProvider(config);
+  const credentials = remembered(credentialsProvider(config));
   return {
     allowed: allowList(config.egress),
+    destinations: config.egress.map(({ host, port }) => `${host}:${port}`),
+    handedOut: credentials.expiration,
     sources: {
       deploymentPath: config.deploymentPath,
-      models: openModelStore(config.models, { credentials, observe, now: Date.now }),
-      credentials,
+      models: storeOf(config, credentials.provider, observe),
+      credentials: credentials.provider,
     },
   };
+}
+
+/** The models of a configuration, for who looks at them without a running parent. Close it in the end. */
+export function modelsOf(config: ParentConfig): ModelStore {
+  return storeOf(config, credentialsProvider(config), () => {});
+}
+
+function storeOf(config: ParentConfig, credentials: CredentialsProvider, observe: Observe): ModelStore {
+  return openModelStore(config.models, { credentials, observe, now: Date.now });
 }
 
 function credentialsProvider({ credentials }: ParentConfig): CredentialsProvider {
   return credentials.kind === 'file' ? credentialsFromFile(credentials.path) : credentialsFromInstanceRole();
 }
 
+/** Says when the credentials expire that were given last. */
+function remembered(provider: CredentialsProvider) {
+  let last: Date | undefined;
+  return {
+    expiration: () => last,
+    provider: {
+      provide: async () => {
+        const credentials = await provider.provide();
+        last = credentials.expiration;
+        return credentials;
+      },
+    },
+  };
+}
+
 function refuseUnreloadable(running: ParentConfig, next: ParentConfig): void {
-  for (const part of ['link', 'ingress'] as const) {
+  for (const part of ['link', 'ingress', 'enclave', 'admin'] as const) {
     if (!isDeepStrictEqual(running[part], next[part])) {
       throw new ParentError(
         'PARENT_RELOAD_REFUSED',

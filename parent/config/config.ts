@@ -7,6 +7,7 @@ import type { IngressConfig } from '../relay.ts';
 import { type AdminConfig, parseAdmin } from './admin.ts';
 import { type CredentialsConfig, parseCredentials } from './credentials.ts';
 import { parseEgress } from './egress.ts';
+import { type EnclaveConfig, parseEnclave } from './enclave.ts';
 import { parseIngress } from './ingress.ts';
 import { type LinkConfig, parseLink } from './link.ts';
 import { type ModelsConfig, parseModels } from './models.ts';
@@ -23,6 +24,8 @@ export interface ParentConfig {
   readonly deploymentPath: string;
   readonly models: ModelsConfig;
   readonly credentials: CredentialsConfig;
+  /** Without it somebody else starts the enclave, and answers its sign of life. */
+  readonly enclave?: EnclaveConfig;
   /** Without it there is no admin port. */
   readonly admin?: AdminConfig;
 }
@@ -33,7 +36,7 @@ export function parseParentConfig(bytes: Uint8Array, folder: string): ParentConf
   const reader = new Reader(json);
   const root = reader.members(json.value, [], {
     required: ['format', 'link', 'ingress', 'egress', 'deployment', 'models', 'credentials'],
-    optional: ['admin'],
+    optional: ['enclave', 'admin'],
   });
   if (root.format !== PARENT_CONFIG_FORMAT) {
     throw reader.wrong(['format'], `"${PARENT_CONFIG_FORMAT}"`, root.format);
@@ -45,6 +48,7 @@ export function parseParentConfig(bytes: Uint8Array, folder: string): ParentConf
     deploymentPath: resolve(folder, reader.text(root.deployment, ['deployment'])),
     models: parseModels(reader, root.models, folder),
     credentials: parseCredentials(reader, root.credentials, folder),
+    ...(root.enclave === undefined ? {} : { enclave: parseEnclave(reader, root.enclave, folder) }),
     ...(root.admin === undefined ? {} : { admin: parseAdmin(reader, root.admin) }),
   };
 }
