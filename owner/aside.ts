@@ -59,27 +59,33 @@ export class Aside {
 
   /** Companions first: a seal whose recovery file is missing must never look finished. */
   async publish(): Promise<void> {
-    await sync(this.#folder);
+    await syncFolder(this.#folder);
     for (const path of [this.#out, ...this.#companions.keys()]) await expectAbsent(path);
     for (const [path, waiting] of this.#companions) await rename(waiting, path);
-    await sync(dirname(this.#out));
+    await syncFolder(dirname(this.#out));
     await rename(this.#folder, this.#out);
     this.#published = true;
-    await sync(dirname(this.#out));
+    await syncFolder(dirname(this.#out));
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
     if (this.#published) return;
     await rm(this.#folder, { recursive: true, force: true });
     for (const waiting of this.#companions.values()) await rm(waiting, { force: true });
-    const made = this.#madeFolder ?? this.#out;
-    for (let folder = dirname(this.#out); folder.length >= made.length; folder = dirname(folder)) {
-      await rmdir(folder).catch(() => {}); // somebody else may have put something there
-    }
+    await removeMadeFolders(this.#madeFolder, this.#out);
   }
 }
 
-async function expectAbsent(path: string): Promise<void> {
+/** Undoes the `mkdir` for `out` that said it had made `made` first, as far as nobody else uses the folders. */
+export async function removeMadeFolders(made: string | undefined, out: string): Promise<void> {
+  const last = made ?? out;
+  for (let folder = dirname(out); folder.length >= last.length; folder = dirname(folder)) {
+    await rmdir(folder).catch(() => {}); // somebody else may have put something there
+  }
+}
+
+/** Throws OWNER_WOULD_OVERWRITE. */
+export async function expectAbsent(path: string): Promise<void> {
   const found = await lstat(path).catch((error: NodeJS.ErrnoException) => {
     if (error.code === 'ENOENT') return undefined;
     throw error;
@@ -87,7 +93,7 @@ async function expectAbsent(path: string): Promise<void> {
   if (found !== undefined) throw new OwnerError('OWNER_WOULD_OVERWRITE', `${path} exists already.`);
 }
 
-async function sync(folder: string): Promise<void> {
+export async function syncFolder(folder: string): Promise<void> {
   const handle = await open(folder, 'r');
   try {
     await handle.sync();

@@ -1,6 +1,6 @@
 import { type ErrorTable, StrongroomError } from '../shared/errors.ts';
 
-/** Causes of stopping an owner's command: keygen, seal, sign. */
+/** Causes of stopping an owner's command: keygen, seal, sign, convert, re-encrypt. */
 export const ownerErrors = {
   OWNER_WOULD_OVERWRITE: {
     exit: 2,
@@ -30,9 +30,9 @@ export const ownerErrors = {
   },
   OWNER_KMS_REFUSED: {
     exit: 1,
-    means: 'AWS KMS did not wrap the data key.',
+    means: 'AWS KMS did not wrap or unwrap the data key.',
     action:
-      'Check that the key policy lets your role call kms:DescribeKey and kms:Encrypt for a model of this name; one by "strongroom policy generate" does so for each --sealer and each model that it names.',
+      'Check that the key policy lets your role call kms:DescribeKey and kms:Encrypt for a model of this name (one by "strongroom policy generate" does so for each --sealer and each model that it names), and for a legacy model kms:Decrypt with its metadata as encryption context.',
   },
   OWNER_KMS_UNREACHABLE: {
     exit: 3,
@@ -49,6 +49,11 @@ export const ownerErrors = {
     exit: 1,
     means: 'The recovery file does not open with this key for this model.',
     action: 'Use the recovery file that was written beside this very seal, and its private key.',
+  },
+  OWNER_MODEL_UNKNOWN: {
+    exit: 2,
+    means: 'The path is neither a sealed model nor a model in a legacy layout.',
+    action: 'Give the folder that "strongroom seal" wrote, or a file that begins with ENCMODEL or ENVMODEL.',
   },
   OWNER_NOT_A_SEAL: {
     exit: 2,

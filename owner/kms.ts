@@ -1,5 +1,9 @@
-/** The two calls that an owner makes to AWS KMS. A generated key policy allows a sealer these and no other. */
-import { DescribeKeyCommand, EncryptCommand, type KMSClient } from '@aws-sdk/client-kms';
+/**
+ * The calls that an owner makes to AWS KMS. A generated key policy allows a sealer DescribeKey and Encrypt and no
+ * other; Decrypt is for keys of legacy models, whose policies are older than that.
+ */
+import { DecryptCommand, DescribeKeyCommand, EncryptCommand, type KMSClient } from '@aws-sdk/client-kms';
+import { KEY_BYTES } from '../shared/sealed-model/format.ts';
 import { isKmsKeyArn, type KeyWrap } from '../shared/sealed-model/key-file.ts';
 import { OwnerError } from './errors.ts';
 import { expectNotAborted } from './spool.ts';
@@ -58,6 +62,35 @@ export async function wrapWithKms(
     throw new OwnerError('OWNER_KMS_REFUSED', `KMS answered Encrypt with ${answer.KeyId}, not ${keyArn}.`);
   }
   return { kind: 'aws-kms', keyArn, ciphertextBlob: answer.CiphertextBlob };
+}
+
+/** What `wrapWithKms` wrapped, in an ArrayBuffer of its own that the caller wipes. Only this key may have done it. */
+export async function unwrapWithKms(
+  { client, keyArn }: KmsKey,
+  ciphertextBlob: Uint8Array,
+  encryptionContext: Record<string, string>,
+  signal?: AbortSignal,
+): Promise<Uint8Array> {
+  expectWrappable([keyArn]);
+  const { Plaintext, KeyId } = await client
+    .send(
+      new DecryptCommand({
+        KeyId: keyArn,
+        CiphertextBlob: ciphertextBlob,
+        EncryptionContext: encryptionContext,
+      }),
+      abortedBy(signal),
+    )
+    .catch((cause: unknown) => failed(keyArn, 'Decrypt', cause, signal));
+  const own = new Uint8Array(new ArrayBuffer(Plaintext?.length ?? 0));
+  own.set(Plaintext ?? []);
+  Plaintext?.fill(0);
+  if (KeyId === keyArn && own.length === KEY_BYTES) return own;
+  own.fill(0);
+  throw new OwnerError(
+    'OWNER_KMS_REFUSED',
+    `KMS answered Decrypt with ${own.length} bytes under ${KeyId}, not ${KEY_BYTES} under ${keyArn}.`,
+  );
 }
 
 function abortedBy(signal: AbortSignal | undefined): { abortSignal?: AbortSignal } {

@@ -10,6 +10,7 @@ import { type ManifestFields, signatureAlgorithmOf } from '../shared/sealed-mode
 import { encodeUnsignedManifest, signManifest } from '../shared/sealed-model/manifest-sign.ts';
 import { type PayloadSink, sealModel } from '../shared/sealed-model/seal.ts';
 import { planSeal } from '../shared/sealed-model/seal-plan.ts';
+import type { PayloadSource } from '../shared/sealed-model/source.ts';
 import { Aside } from './aside.ts';
 import { OwnerError } from './errors.ts';
 import { checkKmsKey, expectWrappable, type KmsKey, wrapWithKms } from './kms.ts';
@@ -18,12 +19,16 @@ import { expectOutside, type Plaintext, plaintextOf } from './plaintext.ts';
 import { expectRecoveryKey, wrapForRecovery } from './recovery.ts';
 import { expectNotAborted, spoolPipe } from './spool.ts';
 
+/** Called once all else is known to be in order. Each read gives the bytes that were there when it resolved, or rejects. */
+export type OpenSource = (onBytes: (doneBytes: number, totalBytes: number) => void) => Promise<PayloadSource>;
+
 export interface SealToFolder {
   readonly identity: ModelIdentity;
-  /** Paths on disk, or a pipe with the path that its bytes get inside the model. */
+  /** Paths on disk, or bytes that come in another way, with the path that they get inside the model. */
   readonly input:
     | { readonly kind: 'paths'; readonly paths: readonly string[] }
-    | { readonly kind: 'pipe'; readonly pipe: NodeJS.ReadableStream; readonly path: string };
+    | { readonly kind: 'pipe'; readonly pipe: NodeJS.ReadableStream; readonly path: string }
+    | { readonly kind: 'source'; readonly open: OpenSource; readonly path: string };
   /** The folder to create, usually NAME.sealed. */
   readonly out: string;
   /** Each wraps the data key; enclaves open the model through any of them. */
@@ -110,7 +115,8 @@ export function recoveryFileOf(out: string): string {
 async function expectSealable(request: SealToFolder): Promise<void> {
   const { identity, input, kmsKeys, signer, out } = request;
   expectKeptKey(request);
-  const fault = faultOfIdentity(identity) ?? (input.kind === 'pipe' ? faultOfPaths([input.path]) : undefined);
+  const fault =
+    faultOfIdentity(identity) ?? (input.kind === 'paths' ? undefined : faultOfPaths([input.path]));
   if (fault !== undefined) {
     throw new SealedModelError('SEALED_INPUT_INVALID', `This cannot be sealed: ${fault}.`);
   }
@@ -142,14 +148,25 @@ function expectSomething({ files }: Plaintext): void {
 async function gatherPlaintext(request: SealToFolder, payload: FileHandle): Promise<Plaintext> {
   const { input, signal, onProgress } = request;
   if (input.kind === 'paths') return plaintextOf(input.paths);
+  if (input.kind === 'source') {
+    const source = await input.open((doneBytes, totalBytes) =>
+      onProgress?.('reading', doneBytes, totalBytes),
+    );
+    return plaintextFrom(input.path, source);
+  }
   const chunkBytes = 2 ** (request.sizes ?? PRODUCTION_SIZES).chunkLog2;
   const spooled = await spoolPipe(input.pipe, payload, chunkBytes, {
     signal,
     onBytes: (bytes) => onProgress?.('reading', bytes),
   });
+  return plaintextFrom(input.path, spooled);
+}
+
+/** A source that answers for its own bytes. */
+function plaintextFrom(path: string, source: PayloadSource): Plaintext {
   return {
-    files: [{ path: input.path, sizeBytes: spooled.sizeBytes }],
-    inputs: [spooled],
+    files: [{ path, sizeBytes: source.sizeBytes }],
+    inputs: [source],
     async expectUnchanged() {},
     async [Symbol.asyncDispose]() {},
   };

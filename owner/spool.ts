@@ -91,8 +91,7 @@ export async function spoolPipe(
 }
 
 export function expectNotAborted(signal: AbortSignal | undefined): void {
-  if (signal?.aborted)
-    throw new SealedModelError('SEALED_ABORTED', 'The sealing was stopped.', signal.reason);
+  if (signal?.aborted) throw new SealedModelError('SEALED_ABORTED', 'The work was stopped.', signal.reason);
 }
 
 async function readWhole(file: FileHandle, target: Uint8Array, offsetBytes: number): Promise<void> {
