@@ -1,4 +1,4 @@
-import { httpOverLink } from '../link/http-client.ts';
+import { HTTP_LIMITS, httpOverLink } from '../link/http-client.ts';
 import type { Link } from '../link/link.ts';
 import { CONTROL_PORT } from '../link/ports.ts';
 import { parseStrictJson } from '../shared/json.ts';
@@ -18,7 +18,7 @@ export interface EnclaveControl {
 }
 
 export function enclaveControl(link: Link): EnclaveControl {
-  const http = httpOverLink(link, CONTROL_PORT);
+  const http = httpOverLink(link, CONTROL_PORT, CONTROL_LIMITS);
   const health = (): Promise<EnclaveHealth> =>
     http
       .exchange({ method: 'GET', path: '/live', status: 200, receive: small })
@@ -42,6 +42,8 @@ function readHealth(body: Uint8Array): EnclaveHealth {
   }
 }
 
+/** Whether somebody is there is asked often, and nobody should wait long for a no. */
+const CONTROL_LIMITS = { ...HTTP_LIMITS, connectTimeoutMs: 2_000, headersTimeoutMs: 3_000 };
 const ANSWER_MAX_BYTES = 1024;
 
 function small(sizeBytes: number): Uint8Array {

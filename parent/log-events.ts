@@ -14,6 +14,7 @@ export const LOG_EVENTS: Readonly<Record<string, LoggedEvent>> = {
   'admin-ready': { level: 'info', fields: ['address', 'port'] },
   reloaded: { level: 'info', fields: ['destinations'] },
   'reload-refused': { level: 'error', fields: ['code', 'message'] },
+  draining: { level: 'info', fields: ['timeoutMs'] },
   stopped: { level: 'info', fields: ['graceful', 'counters'] },
 
   'ingress-refused': { level: 'warn', fields: ['reason'] },
@@ -22,6 +23,8 @@ export const LOG_EVENTS: Readonly<Record<string, LoggedEvent>> = {
   'host-request-failed': { level: 'error', fields: ['path', 'error'] },
   'models-failed': { level: 'error', fields: ['model', 'file', 'error', 'reason'] },
 
+  'enclave-sizing': { level: 'warn', fields: ['message'] },
+  heartbeat: { level: 'info', fields: ['outcome'] },
   'enclave-state': { level: 'info', fields: ['state'] },
   'enclave-leftover': { level: 'warn', fields: ['id', 'cid'] },
   'enclave-started': { level: 'info', fields: ['id', 'cid', 'cpuCount', 'memoryMib'] },
@@ -34,8 +37,8 @@ export const LOG_EVENTS: Readonly<Record<string, LoggedEvent>> = {
 
   'tls-files-reloaded': { level: 'info', fields: ['name'] },
   'tls-files-refused': { level: 'error', fields: ['name', 'error'] },
-  'tls-files-expiring': { level: 'warn', fields: ['name', 'days', 'notAfter'] },
-  'tls-files-expired': { level: 'error', fields: ['name', 'days', 'notAfter'] },
+  'certificate-expires': { level: 'warn', fields: ['name', 'days', 'notAfter'] },
+  'certificate-expired': { level: 'error', fields: ['name', 'days', 'notAfter'] },
 
   'enclave-boot': { level: 'info', fields: ['step', 'outcome', 'durationMs', 'code'] },
   'enclave-requests': {

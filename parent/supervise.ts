@@ -5,6 +5,8 @@
  *
  *   starting -> running -> restarting -> starting -> ...      draining -> stopped
  */
+import { performance } from 'node:perf_hooks';
+import { setTimeout as sleep } from 'node:timers/promises';
 import { codeOf } from '../shared/errors.ts';
 import type { EnclaveHealth } from './control.ts';
 import type { Observe } from './observe.ts';
@@ -31,6 +33,12 @@ export interface Clock {
   /** Resolves after that time, or at once when aborted. */
   sleep(milliseconds: number, signal: AbortSignal): Promise<void>;
 }
+
+export const systemClock: Clock = {
+  nowMs: () => performance.now(),
+  // It rejects when it is aborted, which here is a reason to go on and no error.
+  sleep: (milliseconds, signal) => sleep(milliseconds, undefined, { signal }).catch(() => {}),
+};
 
 export interface SuperviseOptions {
   readonly launcher: Launcher;

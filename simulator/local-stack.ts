@@ -136,8 +136,11 @@ export class LocalStack implements AsyncDisposable {
     return this.#kmsProcess.pid ?? 0;
   }
 
-  /** Starts a parent and an enclave on a fresh simulated instance. Resolves when both processes run. */
-  async startInstance(options: StartInstanceOptions): Promise<LocalInstance> {
+  /** A fresh simulated instance with all that its parent reads, but `parent.json`; nothing is started. */
+  prepareInstance(options: StartInstanceOptions): {
+    readonly instance: SimulatedInstance;
+    readonly parentConfig: object;
+  } {
     if (this.#stopped !== undefined) throw new Error('The local stack is closed.');
     const folder = join(this.folder, `instance-${++this.#instanceCount}`);
     const instance = new SimulatedInstance({
@@ -147,18 +150,22 @@ export class LocalStack implements AsyncDisposable {
       instanceId: this.instanceId,
       now: () => new Date(),
     });
+    instance.provide('kms-root.pem', this.kms.caCertificatePem);
+    instance.provide('credentials.json', JSON.stringify(this.#credentials.host));
+    instance.provide('deployment.json', options.deployment);
+    return { instance, parentConfig: this.#parentConfig(options) };
+  }
+
+  /** Starts a parent and an enclave on a fresh simulated instance. Resolves when both processes run. */
+  async startInstance(options: StartInstanceOptions): Promise<LocalInstance> {
+    const { instance, parentConfig } = this.prepareInstance(options);
     const local = new LocalInstance(instance, () => this.#instances.delete(local));
     this.#instances.add(local);
     const { onLine = () => {} } = options;
     try {
-      instance.provide('kms-root.pem', this.kms.caCertificatePem);
-      const parentConfig = join(folder, 'parent.json');
-      writeFileSync(join(folder, 'credentials.json'), JSON.stringify(this.#credentials.host), {
-        mode: 0o600,
-      });
-      writeFileSync(join(folder, 'deployment.json'), options.deployment);
-      writeFileSync(parentConfig, JSON.stringify(this.#parentConfig(options)));
-      await local.startParent(this.#projectFolder, [...PARENT_COMMAND, parentConfig], onLine);
+      const path = join(instance.folder, 'parent.json');
+      instance.provide('parent.json', JSON.stringify(parentConfig));
+      await local.startParent(this.#projectFolder, [...PARENT_COMMAND, path], onLine);
       options.onStarted?.('parent-started');
       await local.startEnclave({
         image: options.image ?? this.image,

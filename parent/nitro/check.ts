@@ -38,13 +38,18 @@ export async function checkEnclave(
     imageSizeBytes,
     models,
     limits: deployment.limits,
-    host: host ?? (await readHostFacts()),
+    host: host ?? (await factsFor(config)),
   });
   return {
     ...sizing,
     findings: [...findings, ...sizing.findings],
     fits: sizing.fits && findings.every(({ severity }) => severity !== 'error'),
   };
+}
+
+/** Over UNIX sockets the enclave is a simulated one, and takes neither huge pages nor CPUs from this host. */
+async function factsFor({ link }: ParentConfig): Promise<HostFacts | undefined> {
+  return link.kind === 'vsock' ? await readHostFacts() : undefined;
 }
 
 async function modelSizes(

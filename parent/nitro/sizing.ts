@@ -27,7 +27,8 @@ export interface SizingInput {
   readonly models: readonly { readonly name: string; readonly payloadSizeBytes: number }[];
   /** Of the deployment. */
   readonly limits: { readonly requestBytes: number; readonly queueLength: number };
-  readonly host: HostFacts;
+  /** Undefined for an enclave that takes nothing from a host's pools. */
+  readonly host: HostFacts | undefined;
 }
 
 export interface Sizing {
@@ -52,8 +53,8 @@ export function sizeEnclave(input: SizingInput): Sizing {
   const neededMib = uses.reduce((sum, { mib }) => sum + mib, 0);
   const findings = [
     ...checkMemory(input, neededMib),
-    ...checkHugePages(input.memoryMib, input.host),
-    ...checkCpus(input.cpuCount, input.host),
+    ...(input.host === undefined ? [] : checkHugePages(input.memoryMib, input.host)),
+    ...(input.host === undefined ? [] : checkCpus(input.cpuCount, input.host)),
   ];
   return {
     uses,
