@@ -3,7 +3,6 @@
  * within deadlines, tried again a few times, and continued where a connection broke off.
  */
 import type { Readable } from 'node:stream';
-import { codeOf } from '../../shared/errors.ts';
 import type { ByteRange } from '../routes/range.ts';
 import { failureOfConnection, malformed, unavailable } from './failure.ts';
 import { mayPass, type Patience, persist, type RemoteLimits } from './patience.ts';
@@ -25,10 +24,6 @@ export interface Remote {
   close(): void;
 }
 
-/** Twice what one enclave reads at once (docs/link.md section 3.2), so that looks never wait behind bodies. */
-export const REMOTE_CONNECTIONS_MAX = 32;
-/** How long an unused connection is kept. */
-export const REMOTE_KEEP_ALIVE_MS = 15_000;
 const VERSIONS_MAX = 256;
 
 export function remoteStore(remote: Remote, limits: RemoteLimits): ModelStore {
@@ -49,14 +44,8 @@ export function remoteStore(remote: Remote, limits: RemoteLimits): ModelStore {
         payloads.set(model, version);
       }
       const seen = version;
-      const fetch = async (range: ByteRange, within: Patience): Promise<Readable> => {
-        try {
-          return await persist((attempt) => remote.fetch(path, seen, range, attempt), within);
-        } catch (error) {
-          if (codeOf(error) === 'PARENT_MODELS_CHANGED') payloads.delete(model);
-          throw error;
-        }
-      };
+      const fetch: Fetch = (range, within) =>
+        persist((attempt) => remote.fetch(path, seen, range, attempt), within);
       return remoteFile(seen.sizeBytes, fetch, patience);
     },
     close: () => remote.close(),

@@ -1,0 +1,81 @@
+/** A CA for tests, with certificates for servers and clients on this machine. */
+import 'reflect-metadata';
+import { KeyObject, randomBytes, webcrypto } from 'node:crypto';
+import {
+  BasicConstraintsExtension,
+  ExtendedKeyUsageExtension,
+  KeyUsageFlags,
+  KeyUsagesExtension,
+  SubjectAlternativeNameExtension,
+  X509CertificateGenerator,
+} from '@peculiar/x509';
+
+const P256 = { name: 'ECDSA', namedCurve: 'P-256' } as const;
+const SIGNATURE = { name: 'ECDSA', hash: 'SHA-256' } as const;
+const SERVER = '1.3.6.1.5.5.7.3.1';
+const CLIENT = '1.3.6.1.5.5.7.3.2';
+const DAY_MS = 24 * 3600 * 1000;
+
+export interface Issued {
+  readonly certificate: string;
+  readonly key: string;
+}
+
+export interface TestCa {
+  readonly certificate: string;
+  issue(options?: { use?: 'server' | 'client'; address?: string; days?: number }): Promise<Issued>;
+}
+
+export async function createTestCa(name = 'Test CA'): Promise<TestCa> {
+  const keys = await webcrypto.subtle.generateKey(P256, false, ['sign', 'verify']);
+  const ca = await X509CertificateGenerator.createSelfSigned({
+    ...validity(365),
+    serialNumber: serial(),
+    name: `CN=${name}`,
+    keys,
+    signingAlgorithm: SIGNATURE,
+    extensions: [
+      new BasicConstraintsExtension(true, 0, true),
+      new KeyUsagesExtension(KeyUsageFlags.keyCertSign, true),
+    ],
+  });
+  return {
+    certificate: `${ca.toString('pem')}\n`,
+    issue: async ({ use = 'server', address = '127.0.0.1', days = 90 } = {}) => {
+      const own = await webcrypto.subtle.generateKey(P256, true, ['sign', 'verify']);
+      const issued = await X509CertificateGenerator.create({
+        ...validity(days),
+        serialNumber: serial(),
+        subject: `CN=${use}`,
+        issuer: ca.subject,
+        publicKey: own.publicKey,
+        signingKey: keys.privateKey,
+        signingAlgorithm: SIGNATURE,
+        extensions: [
+          new BasicConstraintsExtension(false, undefined, true),
+          new KeyUsagesExtension(KeyUsageFlags.digitalSignature, true),
+          new ExtendedKeyUsageExtension([use === 'server' ? SERVER : CLIENT]),
+          ...(use === 'server'
+            ? [new SubjectAlternativeNameExtension([{ type: 'ip', value: address }])]
+            : []),
+        ],
+      });
+      return {
+        certificate: `${issued.toString('pem')}\n`,
+        key: KeyObject.from(own.privateKey).export({ format: 'pem', type: 'pkcs8' }) as string,
+      };
+    },
+  };
+}
+
+/** Ends so many days from now; a few minutes more, so that a slow test counts no day less. */
+function validity(days: number): { notBefore: Date; notAfter: Date } {
+  const now = Date.now();
+  return { notBefore: new Date(now - 400 * DAY_MS), notAfter: new Date(now + days * DAY_MS + 3_600_000) };
+}
+
+function serial(): string {
+  const bytes = randomBytes(16);
+  bytes[0] = ((bytes[0] as number) & 0x7f) | 0x01;
+  return bytes.toString('hex');
+}
