@@ -6,7 +6,7 @@
  * The archive depends on names, modes and contents alone: entries are sorted, times and owners are zero,
  * inode numbers count up.
  */
-import { checkedEntries, type ImageEntry, readEntry } from './entries.ts';
+import { type ImageEntry, orderedEntries, readEntry } from './entries.ts';
 
 const PIECE_BYTES = 1 << 20;
 /** Between pieces the event loop gets a turn after about this many bytes. */
@@ -14,6 +14,8 @@ const TURN_BYTES = 16 << 20;
 
 const S_IFDIR = 0o040000;
 const S_IFREG = 0o100000;
+/** Linux shows every symbolic link with all permissions, and asks for none. */
+const SYMBOLIC_LINK = 0o120777;
 const SIZE_MAX_BYTES = 0xffff_ffff;
 
 /**
@@ -24,9 +26,16 @@ export async function* cpioArchive(entries: readonly ImageEntry[]): AsyncGenerat
   const buffer = new Uint8Array(PIECE_BYTES);
   let inode = 0;
   let sinceTurn = 0;
-  for (const entry of checkedEntries(entries)) {
+  for (const entry of orderedEntries(entries)) {
     inode += 1;
-    const { path: name, mode } = entry;
+    const { path: name } = entry;
+    if (entry.kind === 'link') {
+      const target = Buffer.from(entry.target);
+      yield header({ inode, mode: SYMBOLIC_LINK, links: 1, sizeBytes: target.length, name });
+      yield Buffer.concat([target, padding(target.length)]);
+      continue;
+    }
+    const { mode } = entry;
     if (entry.kind === 'folder') {
       yield header({ inode, mode: S_IFDIR | mode, links: 2, sizeBytes: 0, name });
       continue;

@@ -16,7 +16,7 @@ import { chmodSync, constants, mkdirSync, statSync, writeFileSync } from 'node:f
 import { copyFile } from 'node:fs/promises';
 import { join, posix } from 'node:path';
 import type { Closure } from './closure.ts';
-import { checkedEntries, type FileEntry, type ImageEntry } from './entries.ts';
+import { checkedEntries, type FileEntry, type PlainEntry } from './entries.ts';
 import { ImageError } from './errors.ts';
 import { packageFiles } from './packages.ts';
 
@@ -27,8 +27,9 @@ const ROOT = 'rootfs';
 const READ_ONLY = 0o444;
 const EXECUTABLE = 0o555;
 const FOLDER = 0o555;
-const MOUNT_POINT = 0o755;
-const MOUNT_POINTS = ['dev', 'proc', 'run', 'sys', 'tmp', 'var'];
+/** init mounts upon these, or lets the application do so. */
+export const MOUNT_POINT = 0o755;
+export const MOUNT_POINTS = ['dev', 'proc', 'run', 'sys', 'tmp', 'var'].map((name) => `rootfs/${name}`);
 const OWNER_MAY_EXECUTE = 0o100;
 const COPIES_AT_ONCE = 16;
 
@@ -42,14 +43,16 @@ export interface ImageCommand {
 }
 
 /** What the ramdisk holds. Throws ImageError. */
-export function rootFileSystem(closure: Closure, command: ImageCommand): readonly ImageEntry[] {
+export function rootFileSystem(closure: Closure, command: ImageCommand): readonly PlainEntry[] {
   const { projectFolder, platform } = closure;
   if (!closure.files.some(({ path }) => path === command.entry)) {
     throw new ImageError('IMAGE_SOURCE_UNREADABLE', `The command ${command.entry} is not in the closure.`);
   }
   const files: FileEntry[] = [
-    inMemory('cmd', lines([NODE_IN_IMAGE, ...command.nodeFlags, `${APPLICATION_IN_IMAGE}/${command.entry}`])),
-    inMemory('env', lines(Object.entries(command.environment).map(([name, value]) => `${name}=${value}`))),
+    ...startFiles(
+      [NODE_IN_IMAGE, ...command.nodeFlags, `${APPLICATION_IN_IMAGE}/${command.entry}`],
+      Object.entries(command.environment).map(([name, value]) => `${name}=${value}`),
+    ),
     onDisk(
       `${ROOT}${NODE_IN_IMAGE}`,
       join(projectFolder, 'node_modules', `node-${platform.os}-${platform.cpu}`, 'bin', 'node'),
@@ -63,7 +66,7 @@ export function rootFileSystem(closure: Closure, command: ImageCommand): readonl
       files.push(application(`${path}/${file}`));
     }
   }
-  const folders = new Map(MOUNT_POINTS.map((name) => [`${ROOT}/${name}`, MOUNT_POINT]));
+  const folders = new Map(MOUNT_POINTS.map((path) => [path, MOUNT_POINT]));
   for (const { path } of files) {
     for (let folder = posix.dirname(path); folder !== '.'; folder = posix.dirname(folder)) {
       folders.set(folder, FOLDER);
@@ -76,7 +79,7 @@ export function rootFileSystem(closure: Closure, command: ImageCommand): readonl
 }
 
 /** Writes entries below `folder`, which must be empty, with their modes. */
-export async function layOut(entries: readonly ImageEntry[], folder: string): Promise<void> {
+export async function layOut(entries: readonly PlainEntry[], folder: string): Promise<void> {
   const folders = entries.filter((entry) => entry.kind === 'folder');
   const files = entries.filter((entry) => entry.kind === 'file');
   for (const { path } of folders) mkdirSync(join(folder, path), { mode: 0o755 });
@@ -85,7 +88,8 @@ export async function layOut(entries: readonly ImageEntry[], folder: string): Pr
     for (const { path, mode, content } of waiting) {
       const target = join(folder, path);
       if (typeof content === 'string') await copyFile(content, target, constants.COPYFILE_FICLONE);
-      else writeFileSync(target, content);
+      else if (content instanceof Uint8Array) writeFileSync(target, content);
+      else throw new TypeError('A part of another file is never laid out.');
       chmodSync(target, mode);
     }
   };
@@ -100,6 +104,11 @@ function onDisk(path: string, content: string): FileEntry {
   }
   const mode = (status.mode & OWNER_MAY_EXECUTE) === 0 ? READ_ONLY : EXECUTABLE;
   return { kind: 'file', path, mode, sizeBytes: status.size, content };
+}
+
+/** `cmd` and `env`, which init reads: one value a line. Throws ImageError for a value that does not fit on one. */
+export function startFiles(command: readonly string[], environment: readonly string[]): readonly FileEntry[] {
+  return [inMemory('cmd', lines(command)), inMemory('env', lines(environment))];
 }
 
 function inMemory(path: string, content: string): FileEntry {

@@ -1,7 +1,8 @@
-/** From a checkout, or a folder, to an image file (docs/image.md section 6). */
+/** From a checkout, a folder or a container image to an image file (docs/image.md section 6). */
 import { createHash, createPrivateKey, type KeyObject } from 'node:crypto';
-import { lstatSync, readFileSync } from 'node:fs';
+import { lstatSync, mkdtempSync, readFileSync, rmSync } from 'node:fs';
 import { open } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
 import { basename, join } from 'node:path';
 import { cpioArchive } from '../../review/image/cpio.ts';
 import { EifError } from '../../review/image/eif/errors.ts';
@@ -11,15 +12,8 @@ import type { MeasuredEif } from '../../review/image/eif/measure-eif.ts';
 import type { ImageSigner } from '../../review/image/eif/signature-write.ts';
 import { writeEif } from '../../review/image/eif/write-eif.ts';
 import type { ImageEntry } from '../../review/image/entries.ts';
-import { debianFiles } from './debian-files.ts';
-import { DEBIAN_LOCK_FILE, readDebianLock } from './debian-lock.ts';
-import {
-  applicationRamdisk,
-  bootstrapRamdisk,
-  type FileOnDisk,
-  folderRamdisk,
-  platformOf,
-} from './ramdisks.ts';
+import { containerRamdisk } from './container/container-ramdisk.ts';
+import { bootstrapRamdisk, checkoutRamdisk, type FileOnDisk, folderRamdisk } from './ramdisks.ts';
 
 export interface BuildOptions {
   readonly architecture: Architecture;
@@ -29,7 +23,8 @@ export interface BuildOptions {
   readonly commandLine: string;
   readonly application:
     | { readonly kind: 'checkout'; readonly projectFolder: string; readonly packagesFolder: string }
-    | { readonly kind: 'folder'; readonly folder: string };
+    | { readonly kind: 'folder'; readonly folder: string }
+    | { readonly kind: 'container-image'; readonly path: string };
   readonly imageName: string;
   readonly signer: ImageSigner | undefined;
   readonly outputFile: string;
@@ -39,37 +34,44 @@ export interface BuildOptions {
   readonly signal?: AbortSignal;
 }
 
-/** Throws EifError, ImageError. */
+/** Throws EifError, ImageError, ContainerImageError. */
 export async function buildImage(options: BuildOptions): Promise<MeasuredEif> {
-  const { architecture, application } = options;
   const kernel = await input(options.kernelFile, 'the kernel');
   const init = await input(options.initFile, 'init');
   const nsmModule = await input(options.nsmModuleFile, 'the NSM driver');
-  const archive = (entries: readonly ImageEntry[]) => () => cpioArchive(entries);
-  const entries =
-    application.kind === 'folder'
-      ? folderRamdisk(application.folder)
-      : applicationRamdisk(
-          application.projectFolder,
-          architecture,
-          debianFiles(
-            readDebianLock(join(application.projectFolder, DEBIAN_LOCK_FILE)),
-            application.packagesFolder,
-            platformOf(architecture),
-          ),
-        );
-  return await writeEif(
-    {
-      architecture,
-      kernel: () => fileStream(kernel.path),
-      commandLine: options.commandLine,
-      ramdisks: [archive(bootstrapRamdisk(init, nsmModule)), archive(entries)],
-      metadata: metadata(options.imageName, { kernel, init, nsmModule }),
-      signer: options.signer,
-    },
-    options.outputFile,
-    options,
-  );
+  const layersFolder = mkdtempSync(join(tmpdir(), 'strongroom-layers-'));
+  try {
+    const application = await applicationEntries(options, layersFolder);
+    const archive = (entries: readonly ImageEntry[]) => () => cpioArchive(entries);
+    return await writeEif(
+      {
+        architecture: options.architecture,
+        kernel: () => fileStream(kernel.path),
+        commandLine: options.commandLine,
+        ramdisks: [archive(bootstrapRamdisk(init, nsmModule)), archive(application)],
+        metadata: metadata(options.imageName, { kernel, init, nsmModule }),
+        signer: options.signer,
+      },
+      options.outputFile,
+      options,
+    );
+  } finally {
+    rmSync(layersFolder, { recursive: true, force: true });
+  }
+}
+
+function applicationEntries(
+  { application, architecture, signal }: BuildOptions,
+  layersFolder: string,
+): readonly ImageEntry[] | Promise<readonly ImageEntry[]> {
+  switch (application.kind) {
+    case 'folder':
+      return folderRamdisk(application.folder);
+    case 'container-image':
+      return containerRamdisk({ path: application.path, architecture, folder: layersFolder, signal });
+    case 'checkout':
+      return checkoutRamdisk(application.projectFolder, application.packagesFolder, architecture);
+  }
 }
 
 interface Input extends FileOnDisk {

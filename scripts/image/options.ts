@@ -1,10 +1,27 @@
-/** What the image commands share: their one file, read with a progress line. */
+/** What the image commands share: architectures, and their one file, read with a progress line. */
 import { stat } from 'node:fs/promises';
 import { fileStream } from '../../review/image/eif/file-stream.ts';
+import type { Architecture } from '../../review/image/eif/format.ts';
 import { type MeasuredEif, measureEif, type RamdiskVisitor } from '../../review/image/eif/measure-eif.ts';
 import type { CommandIo } from '../command.ts';
 import { CommandError } from '../errors.ts';
 import { progressLine } from '../progress.ts';
+
+const ARCHITECTURES: Readonly<Record<string, Architecture>> = {
+  x86_64: 'x86_64',
+  x64: 'x86_64',
+  aarch64: 'aarch64',
+  arm64: 'aarch64',
+};
+
+/** Node's names are taken too. */
+export function architectureOf(name: string): Architecture {
+  const architecture = Object.hasOwn(ARCHITECTURES, name) ? ARCHITECTURES[name] : undefined;
+  if (architecture === undefined) {
+    throw new CommandError('USAGE', `--arch must be x86_64 or aarch64, not ${JSON.stringify(name)}.`);
+  }
+  return architecture;
+}
 
 /** The file of a command that takes exactly one. */
 export function onlyFile(positionals: readonly string[]): string {

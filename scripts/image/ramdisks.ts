@@ -3,7 +3,7 @@
  * second is the application. Modes are fixed, so that no umask reaches a measurement.
  */
 import { readdirSync } from 'node:fs';
-import { posix } from 'node:path';
+import { join, posix } from 'node:path';
 import { imageClosure } from '../../review/image/closure.ts';
 import { EifError } from '../../review/image/eif/errors.ts';
 import type { Architecture } from '../../review/image/eif/format.ts';
@@ -12,17 +12,18 @@ import {
   type FileEntry,
   folderEntries,
   type ImageEntry,
+  type PlainEntry,
 } from '../../review/image/entries.ts';
 import type { ImagePlatform } from '../../review/image/packages.ts';
-import { rootFileSystem } from '../../review/image/root-filesystem.ts';
+import { MOUNT_POINT, MOUNT_POINTS, rootFileSystem } from '../../review/image/root-filesystem.ts';
 import { IMAGE_COMMAND, IMAGE_ENTRY } from '../../simulator/image.ts';
+import { debianFiles } from './debian-files.ts';
+import { DEBIAN_LOCK_FILE, readDebianLock } from './debian-lock.ts';
 
 const FOLDER = 0o555;
 const READ_ONLY = 0o444;
 const EXECUTABLE = 0o555;
 const OWNER_MAY_EXECUTE = 0o100;
-const MOUNT_POINT = 0o755;
-const MOUNT_POINTS = ['dev', 'proc', 'run', 'sys', 'tmp', 'var'].map((name) => `rootfs/${name}`);
 
 /** nitro-cli's first ramdisk: init, and the driver that init loads before anything else. */
 export function bootstrapRamdisk(init: FileOnDisk, nsmModule: FileOnDisk): readonly ImageEntry[] {
@@ -37,12 +38,23 @@ export interface FileOnDisk {
   readonly sizeBytes: number;
 }
 
+/** The application of a checkout, with the C library of its lock file. Throws ImageError, EifError (DEBIAN_*). */
+export function checkoutRamdisk(
+  projectFolder: string,
+  packagesFolder: string,
+  architecture: Architecture,
+): readonly PlainEntry[] {
+  const lock = readDebianLock(join(projectFolder, DEBIAN_LOCK_FILE));
+  const libraries = debianFiles(lock, packagesFolder, platformOf(architecture));
+  return applicationRamdisk(projectFolder, architecture, libraries);
+}
+
 /** The enclave of a checkout, with the libraries that its Node needs. Throws ImageError. */
 export function applicationRamdisk(
   projectFolder: string,
   architecture: Architecture,
   libraries: readonly FileEntry[],
-): readonly ImageEntry[] {
+): readonly PlainEntry[] {
   const closure = imageClosure({ projectFolder, entries: [IMAGE_ENTRY], platform: platformOf(architecture) });
   return withFiles(rootFileSystem(closure, IMAGE_COMMAND), libraries);
 }
@@ -73,9 +85,9 @@ export function folderRamdisk(folder: string): readonly ImageEntry[] {
   ]);
 }
 
-function withFiles(entries: readonly ImageEntry[], files: readonly FileEntry[]): readonly ImageEntry[] {
+function withFiles(entries: readonly PlainEntry[], files: readonly FileEntry[]): readonly PlainEntry[] {
   const paths = new Set(entries.map(({ path }) => path));
-  const folders: ImageEntry[] = [];
+  const folders: PlainEntry[] = [];
   for (const { path } of files) {
     for (let folder = posix.dirname(path); !paths.has(folder); folder = posix.dirname(folder)) {
       paths.add(folder);

@@ -90,12 +90,17 @@ export async function writeEif(
   try {
     await writeSections(aside, parts.architecture, sections, options.signal);
     const written = await readBack(aside, meant, options.at);
-    await (options.replace ? rename(aside, path) : giveName(aside, path));
-    await syncFolder(dirname(path));
+    await putInPlace(aside, path, options.replace);
     return written;
   } finally {
     await rm(aside, { force: true });
   }
+}
+
+/** Gives a file that was made beside `path`, and is on the disk, its name. Throws EifError EIF_OUTPUT. */
+export async function putInPlace(aside: string, path: string, replace: boolean): Promise<void> {
+  await (replace ? rename(aside, path) : giveName(aside, path));
+  await syncFolder(dirname(path));
 }
 
 interface PlannedSection {

@@ -4,7 +4,7 @@ import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { imageClosure } from '../../../review/image/closure.ts';
 import { cpioArchive } from '../../../review/image/cpio.ts';
-import { folderEntries, type ImageEntry } from '../../../review/image/entries.ts';
+import { folderEntries, type PlainEntry } from '../../../review/image/entries.ts';
 import { type ImageCommand, layOut, rootFileSystem } from '../../../review/image/root-filesystem.ts';
 import { removeTree } from '../../../simulator/run-folder.ts';
 import { type FixtureProject, fixtureProject, PLATFORM } from './fixture.ts';
@@ -24,7 +24,7 @@ afterEach(() => {
   project.remove();
 });
 
-function entries(command: Partial<ImageCommand> = {}): readonly ImageEntry[] {
+function entries(command: Partial<ImageCommand> = {}): readonly PlainEntry[] {
   const closure = imageClosure({
     projectFolder: project.folder,
     entries: ['enclave/main.ts'],
@@ -33,7 +33,7 @@ function entries(command: Partial<ImageCommand> = {}): readonly ImageEntry[] {
   return rootFileSystem(closure, { ...COMMAND, ...command });
 }
 
-async function digest(list: readonly ImageEntry[]): Promise<string> {
+async function digest(list: readonly PlainEntry[]): Promise<string> {
   const hash = createHash('sha384');
   for await (const piece of cpioArchive(list)) hash.update(piece);
   return hash.digest('hex');
