@@ -10,6 +10,7 @@ export const COMMANDS: Readonly<Record<string, () => Promise<{ readonly command:
   run: () => import('./commands/run.ts'),
   ask: () => import('./commands/ask.ts'),
   'image build': () => import('./commands/image-build.ts'),
+  'image root': () => import('./commands/image-root.ts'),
   'image measure': () => import('./commands/image-measure.ts'),
   'image list': () => import('./commands/image-list.ts'),
   'policy generate': () => import('./commands/policy-generate.ts'),
