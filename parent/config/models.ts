@@ -121,7 +121,7 @@ function parseEndpoint(reader: Reader, value: JsonValue): string {
   const text = reader.text(value, at);
   const scheme = originOf(text);
   if (scheme === 'https' || (scheme === 'http' && isLoopback(new URL(text).hostname))) return text;
-  throw reader.wrong(at, 'https://HOST[:PORT], or http:// with a loopback address', text);
+  throw reader.wrong(at, 'https://HOST[:PORT], or http:// with a loopback address', hidden(text));
 }
 
 /** `https://HOST[:PORT][/BASE]`: no credentials, query, fragment, escapes, empty or dotted parts. */
@@ -131,7 +131,11 @@ function parseUrl(reader: Reader, value: JsonValue | undefined): string {
   const pathAt = text.indexOf('/', 'https://'.length);
   const [origin, path] = pathAt === -1 ? [text, ''] : [text.slice(0, pathAt), text.slice(pathAt)];
   if (originOf(origin) === 'https' && path.length <= 512 && SEGMENTS.test(path)) return text;
-  throw reader.wrong(at, 'https://HOST[:PORT][/BASE] in plain characters, without a closing slash', text);
+  throw reader.wrong(
+    at,
+    'https://HOST[:PORT][/BASE] in plain characters, without a closing slash',
+    hidden(text),
+  );
 }
 
 /** The scheme of a plain origin; its host is a DNS name, or an IP address in the one spelling that it has. */
@@ -141,6 +145,11 @@ function originOf(text: string): string | undefined {
   const host = String(parts[2]);
   const address = isIP(host.replace(/^\[|\]$/g, '')) !== 0 && new URL(text).hostname === host;
   return isDnsName(host) || address ? parts[1] : undefined;
+}
+
+/** A refused URL may hold a password or a token, and the refusal is logged. */
+function hidden(url: string): string {
+  return url.replace(/^(\w+:)?\/*[^/]*@/, '$1//...@').replace(/\?.+/s, '?...');
 }
 
 function isLoopback(hostname: string): boolean {

@@ -28,6 +28,7 @@ export function failureOfConnection(cause: unknown): ModelStoreError {
   if (/^(ECONNREFUSED|EHOSTUNREACH|ENETUNREACH)$/.test(code)) {
     return fail('PARENT_MODELS_UNAVAILABLE', 'unreachable');
   }
+  if (code === 'EPROTO') return fail('PARENT_MODELS_TLS', alertOf(cause));
   if (isTls(code)) return fail('PARENT_MODELS_TLS', `tls-${code.toLowerCase().replaceAll('_', '-')}`);
   return fail('PARENT_MODELS_UNAVAILABLE', code === 'ETIMEDOUT' ? 'timeout' : 'cut');
 }
@@ -35,10 +36,15 @@ export function failureOfConnection(cause: unknown): ModelStoreError {
 /** Node names TLS failures after OpenSSL's: protocol errors and alerts, and X509_V_ERR_... of the certificate. */
 function isTls(code: string): boolean {
   return (
-    code === 'EPROTO' ||
     /^ERR_(SSL|TLS)_[A-Z0-9_]{1,64}$/.test(code) ||
     /^(UNABLE_TO|CERT|CRL|ERROR_IN|DEPTH_ZERO|SELF_SIGNED|INVALID|PATH|HOSTNAME)_[A-Z0-9_]{1,64}$/.test(code)
   );
+}
+
+/** Here the other side's alert is in the text alone, by its number (RFC 8446 6: 70 is the protocol's version). */
+function alertOf(cause: unknown): string {
+  const alert = /SSL alert number ([0-9]{1,3})/.exec(cause instanceof Error ? cause.message : '')?.[1];
+  return alert === undefined ? 'tls' : `tls-alert-${alert}`;
 }
 
 export function malformed(reason: string, message: string): ModelStoreError {

@@ -21,9 +21,16 @@ export interface Issued {
   readonly key: string;
 }
 
+interface IssueOptions {
+  readonly use?: 'server' | 'client';
+  readonly name?: string;
+  readonly address?: string;
+  readonly days?: number;
+}
+
 export interface TestCa {
   readonly certificate: string;
-  issue(options?: { use?: 'server' | 'client'; address?: string; days?: number }): Promise<Issued>;
+  issue(options?: IssueOptions): Promise<Issued>;
 }
 
 export async function createTestCa(name = 'Test CA'): Promise<TestCa> {
@@ -41,12 +48,12 @@ export async function createTestCa(name = 'Test CA'): Promise<TestCa> {
   });
   return {
     certificate: `${ca.toString('pem')}\n`,
-    issue: async ({ use = 'server', address = '127.0.0.1', days = 90 } = {}) => {
+    issue: async ({ use = 'server', name = use, address = '127.0.0.1', days = 90 } = {}) => {
       const own = await webcrypto.subtle.generateKey(P256, true, ['sign', 'verify']);
       const issued = await X509CertificateGenerator.create({
         ...validity(days),
         serialNumber: serial(),
-        subject: `CN=${use}`,
+        subject: `CN=${name}`,
         issuer: ca.subject,
         publicKey: own.publicKey,
         signingKey: keys.privateKey,

@@ -66,8 +66,10 @@ describe('models from S3', () => {
     'are refused for credentials %s, and the text of the error goes nowhere',
     async (_what, code, status) => {
       await using store = await s3Store();
-      store.meet('HEAD', (_request, response) => {
-        response.writeHead(status, { 'content-type': 'application/xml' }).end();
+      store.put(HEAD, Buffer.from('the head'));
+      store.meet('GET', (_request, response) => {
+        const body = `<Error><Code>${code}</Code><Message>the text</Message></Error>`;
+        response.writeHead(status, { 'content-type': 'application/xml' }).end(body);
         return true;
       });
       await using asking = await ask(store.config);
