@@ -69,7 +69,11 @@ export async function startRelay(
       return;
     }
     counters.add('ingress.opened');
-    const run = carry(caller).finally(() => running.delete(run));
+    counters.add('ingress.open');
+    const run = carry(caller).finally(() => {
+      counters.add('ingress.open', -1);
+      running.delete(run);
+    });
     running.add(run);
   });
   await listen(server, ingress);

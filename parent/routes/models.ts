@@ -44,7 +44,7 @@ export async function serveModelFile(
   try {
     await using file = await store.open(path.name, path.file, gone.signal);
     if (file === undefined) return answerStatus(response, 404);
-    await serveRange(file, request, response);
+    counters.add('models.bytes', await serveRange(file, request, response));
   } catch (error) {
     // What ends because the enclave hung up is no failure.
     if (gone.signal.aborted) return;
@@ -61,15 +61,17 @@ export async function serveModelFile(
   }
 }
 
+/** Resolves to how many bytes were given, once they all were. */
 async function serveRange(
   file: StoredFile,
   request: IncomingMessage,
   response: ServerResponse,
-): Promise<void> {
+): Promise<number> {
   const { sizeBytes } = file;
   const range = parseRange(request.headers.range, sizeBytes);
   if (range === 'unsatisfiable') {
-    return answerStatus(response, 416, { 'content-range': `bytes */${sizeBytes}` });
+    answerStatus(response, 416, { 'content-range': `bytes */${sizeBytes}` });
+    return 0;
   }
   const { first, last } = range === 'whole' ? { first: 0, last: sizeBytes - 1 } : range;
   const bytes = last < first ? undefined : await file.read({ first, last });
@@ -81,4 +83,5 @@ async function serveRange(
   });
   if (bytes === undefined) response.end();
   else await pipeline(bytes, response);
+  return last - first + 1;
 }
