@@ -1,13 +1,20 @@
 import { extname } from 'node:path';
 import { parseArgs } from 'node:util';
-import { expectWrappable, type KmsKey } from '../../owner/kms.ts';
-import type { Leftover } from '../../owner/leftovers.ts';
-import { type SealResult, type SealToFolder, sealToFolder } from '../../owner/seal-model.ts';
-import { readDataKeyFile, readPrivateKey, readPublicKey } from '../../owner/secret-files.ts';
+import { type SealToFolder, sealToFolder } from '../../owner/seal-model.ts';
 import type { Command, CommandIo } from '../command.ts';
 import { CommandError } from '../errors.ts';
-import { type KmsPlace, kmsClient } from '../kms-client.ts';
-import { bytes, progressLine } from '../progress.ts';
+import { progressLine } from '../progress.ts';
+import {
+  describeSeal,
+  expectPlaceUsed,
+  KMS_PLACE_HELP,
+  kmsPlaceOf,
+  readSealOptions,
+  required,
+  SEAL_OPTIONS,
+  tellLeftover,
+  WHO_CAN_OPEN_HELP,
+} from '../seal-options.ts';
 
 export const command: Command = {
   name: 'seal',
@@ -30,15 +37,9 @@ What is sealed:
       --as FILE             with "-": the name that the pipe's bytes get inside the model
   -o, --out OUT             the folder to create
 
-Who can open it:
-      --kms-key ARN         AWS KMS key that releases the data key to enclaves; may be given several times
-      --recovery-key FILE   public recovery key (PEM, from "strongroom keygen")
-      --key-file FILE       use these 32 raw bytes as data key (mode 600) and keep them yourself
-      --sign FILE           sign the manifest with this private key; otherwise "strongroom sign" later
+${WHO_CAN_OPEN_HELP}
 
-KMS is reached with your standard AWS environment. For a simulation:
-      --kms-endpoint URL    another endpoint, https://HOST:PORT
-      --kms-ca FILE         its certificate authority (PEM); the certificate may name HOST or the region's KMS
+${KMS_PLACE_HELP}
 
       --json                print the result as JSON
 
@@ -53,68 +54,34 @@ Exit codes: 0 sealed, 1 refused (KMS, exposed key), 2 usage or unusable input,
     const { values, positionals } = parseArgs({
       args: [...args],
       allowPositionals: true,
-      options: {
-        name: { type: 'string' },
-        version: { type: 'string' },
-        label: { type: 'string' },
-        format: { type: 'string' },
-        as: { type: 'string' },
-        out: { type: 'string', short: 'o' },
-        'kms-key': { type: 'string', multiple: true, default: [] },
-        'recovery-key': { type: 'string' },
-        'key-file': { type: 'string' },
-        sign: { type: 'string' },
-        'kms-endpoint': { type: 'string' },
-        'kms-ca': { type: 'string' },
-        json: { type: 'boolean', default: false },
-      },
+      options: SEAL_OPTIONS,
     });
     const input = inputOf(positionals, values.as, io);
-    const identity = {
-      name: required(values.name, '--name'),
-      version: versionOf(required(values.version, '--version')),
-      format: values.format ?? formatOf(input),
-      ...(values.label === undefined ? {} : { versionLabel: values.label }),
-    };
-    const out = required(values.out, '-o OUT');
-    const kms = { endpoint: values['kms-endpoint'], caFile: values['kms-ca'] };
-    const kmsKeys = await kmsKeysOf(values['kms-key'], kms);
-    const { 'recovery-key': recoveryFile, sign: signerFile, 'key-file': keyFile } = values;
-    const recoveryKey = recoveryFile === undefined ? undefined : await readPublicKey(recoveryFile);
-    const signer = signerFile === undefined ? undefined : await readPrivateKey(signerFile);
-    const dataKey = keyFile === undefined ? undefined : await readDataKeyFile(keyFile);
+    expectPlaceUsed(values['kms-key'], kmsPlaceOf(values));
+    using options = await readSealOptions('seal', values, values.format ?? formatOf(input));
     const progress = progressLine(io.stderr, () => performance.now());
     try {
       const result = await sealToFolder({
-        identity,
+        ...options,
         input,
-        out,
-        kmsKeys,
         signal: io.signal,
         onProgress: progress.show,
-        onLeftover: (leftover) => void io.stderr.write(`${tell(leftover)}\n`),
-        ...(dataKey === undefined ? {} : { dataKey }),
-        ...(recoveryKey === undefined ? {} : { recoveryKey }),
-        ...(signer === undefined ? {} : { signer }),
+        onLeftover: (leftover) => void io.stderr.write(tellLeftover(leftover)),
       });
       progress.end();
       io.stdout.write(
-        values.json ? `${JSON.stringify(result)}\n` : describe(result, values.sign !== undefined),
+        values.json ? `${JSON.stringify(result)}\n` : describeSeal(result, values.sign !== undefined),
       );
       return 0;
     } finally {
       progress.end();
-      dataKey?.fill(0);
-      for (const { client } of kmsKeys) client.destroy();
     }
   },
 };
 
-function inputOf(
-  positionals: readonly string[],
-  as: string | undefined,
-  io: CommandIo,
-): SealToFolder['input'] {
+type Input = Exclude<SealToFolder['input'], { readonly kind: 'source' }>;
+
+function inputOf(positionals: readonly string[], as: string | undefined, io: CommandIo): Input {
   if (positionals.length === 0) throw new CommandError('USAGE', 'seal needs files, one folder, or "-".');
   if (positionals.length === 1 && positionals[0] === '-') {
     if (io.stdin.isTTY === true) {
@@ -123,7 +90,7 @@ function inputOf(
         '"-" reads a pipe, and standard input is a terminal: TRAINING | strongroom seal ... -',
       );
     }
-    return { kind: 'pipe', pipe: io.stdin, path: required(as, '--as') };
+    return { kind: 'pipe', pipe: io.stdin, path: required('seal', as, '--as') };
   }
   if (positionals.includes('-')) {
     throw new CommandError('USAGE', 'A pipe ("-") is sealed alone, without files beside it.');
@@ -132,47 +99,9 @@ function inputOf(
   return { kind: 'paths', paths: positionals };
 }
 
-function required(value: string | undefined, option: string): string {
-  if (value === undefined) throw new CommandError('USAGE', `seal needs ${option}.`);
-  return value;
-}
-
-function versionOf(text: string): number {
-  if (/^[1-9][0-9]{0,14}$/.test(text)) return Number(text);
-  throw new CommandError('USAGE', `--version must be a positive integer, not ${JSON.stringify(text)}.`);
-}
-
-function formatOf(input: SealToFolder['input']): string {
+function formatOf(input: Input): string {
   const names = input.kind === 'pipe' ? [input.path] : input.paths;
   const extension = names.length === 1 ? extname(names[0] as string).slice(1) : '';
   if (extension === '') throw new CommandError('USAGE', 'seal needs --format for a folder or several files.');
   return extension.toLowerCase();
-}
-
-type OwnKmsKey = KmsKey & { readonly client: Awaited<ReturnType<typeof kmsClient>> };
-
-async function kmsKeysOf(keyArns: readonly string[], place: KmsPlace): Promise<OwnKmsKey[]> {
-  if (keyArns.length === 0 && (place.endpoint ?? place.caFile) !== undefined) {
-    throw new CommandError('USAGE', '--kms-endpoint and --kms-ca need --kms-key ARN beside them.');
-  }
-  expectWrappable(keyArns);
-  return Promise.all(
-    keyArns.map(async (keyArn) => ({ keyArn, client: await kmsClient(keyArn.split(':')[3] ?? '', place) })),
-  );
-}
-
-function tell({ path, outcome }: Leftover): string {
-  if (outcome === 'removed') return `removed ${path}, which a killed seal had left (ciphertext)`;
-  if (outcome === 'running') return `note: another seal is writing ${path}`;
-  return `note: ${path} (ciphertext) was left by a seal elsewhere or before a restart; if none runs, remove it`;
-}
-
-function describe({ folder, recoveryFile, payloadSizeBytes, manifest }: SealResult, signed: boolean): string {
-  const lines = [
-    `sealed ${manifest.name} version ${manifest.version} into ${folder} (${bytes(payloadSizeBytes)})`,
-    `content id ${manifest.contentId}`,
-    ...(recoveryFile === undefined ? [] : [`recovery wrap ${recoveryFile}: keep it, never publish it`]),
-    ...(signed ? [] : [`not signed yet: strongroom sign ${folder} --key FILE`]),
-  ];
-  return `${lines.join('\n')}\n`;
 }
