@@ -39,40 +39,49 @@ export async function tarMembers(
   const members: TarMember[] = [];
   let namesBytes = 0;
   const tar = extract();
-  tar.on('entry', (header, stream, next) => {
+  const take = (header: Header): void => {
     const span = spans[members.length];
     // Both have read the same headers, or nobody knows what the archive holds.
-    const content = { offset: (header as { byteOffset?: number }).byteOffset, sizeBytes: header.size };
-    if (content.offset !== span?.contentOffset || content.sizeBytes !== span?.contentBytes) {
-      next(new ContainerImageError('CONTAINER_TAR', 'Not a tar archive to rely on: readers disagree.'));
-      return;
+    const { byteOffset } = header as { byteOffset?: number };
+    if (span === undefined || byteOffset !== span.contentOffset || header.size !== span.contentBytes) {
+      throw disagreement();
     }
-    members.push(memberOf(header, { ...archive, ...part(archive, span) }));
+    const offsetBytes = archive.offsetBytes + span.contentOffset;
+    members.push(memberOf(header, { path: archive.path, offsetBytes, sizeBytes: span.contentBytes }));
     namesBytes += header.name.length + (header.linkname?.length ?? 0);
     if (namesBytes > NAMES_MAX_BYTES) {
-      next(new ContainerImageError('CONTAINER_LIMIT', 'The names in an archive take too much memory.'));
-      return;
+      throw new ContainerImageError('CONTAINER_LIMIT', 'The names in an archive take too much memory.');
     }
-    stream.on('end', next);
+  };
+  // The rest of a refused archive passes by unread: tar-stream would not hear of it in one place.
+  let refused: unknown;
+  tar.on('entry', (header, stream, next) => {
+    stream.once('error', () => {});
+    stream.once('end', () => next());
     stream.resume();
+    try {
+      if (refused === undefined) take(header);
+    } catch (error) {
+      refused = error;
+    }
   });
   const { path, offsetBytes, sizeBytes } = archive;
   const source = createReadStream(path, { start: offsetBytes, end: offsetBytes + sizeBytes - 1 });
   try {
     await pipeline(source, tar as unknown as NodeJS.WritableStream, signal === undefined ? {} : { signal });
   } catch (cause) {
-    if (cause instanceof ContainerImageError || signal?.aborted === true) throw cause;
+    if (refused !== undefined) throw refused;
+    if (signal?.aborted === true) throw cause;
     const why = cause instanceof Error ? cause.message : String(cause);
     throw new ContainerImageError('CONTAINER_TAR', `Not a tar archive to rely on: ${why}`, cause);
   }
-  if (members.length !== spans.length) {
-    throw new ContainerImageError('CONTAINER_TAR', 'Not a tar archive to rely on: readers disagree.');
-  }
+  if (refused !== undefined) throw refused;
+  if (members.length !== spans.length) throw disagreement();
   return members;
 }
 
-function part(archive: Bytes, span: { contentOffset: number; contentBytes: number }) {
-  return { offsetBytes: archive.offsetBytes + span.contentOffset, sizeBytes: span.contentBytes };
+function disagreement(): ContainerImageError {
+  return new ContainerImageError('CONTAINER_TAR', 'Not a tar archive to rely on: readers disagree.');
 }
 
 function memberOf(header: Header, content: Bytes): TarMember {
