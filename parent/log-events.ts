@@ -1,5 +1,5 @@
 /**
- * What the parent's log may say (docs/operations.md, "What to watch"): every event with its level and its fields.
+ * What the parent's log may say (docs/monitoring.md section 3): every event with its level and its fields.
  * The log holds nothing else, so that no credentials, bytes of a connection or stack can reach it by mistake.
  */
 export type LogLevel = 'info' | 'warn' | 'error';

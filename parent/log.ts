@@ -11,7 +11,7 @@ export interface LogEntry {
 
 export type Log = (entry: LogEntry) => void;
 
-const TEXT_MAX_CHARS = 500;
+const TEXT_MAX_CHARS = 1_000;
 
 /** Writes to `stream` at once; a line never waits in memory for another one. */
 export function operatorLog(stream: DestinationStream): Log {

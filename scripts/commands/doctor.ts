@@ -15,7 +15,7 @@ Usage: strongroom doctor [--config FILE] [--json]
 
 Looks at everything that the parent and its enclave need on this host, from the kernel module to the TLS
 connection to KMS, and says for each finding what was found, why it matters and what to do. It changes nothing
-and prints no credentials. docs/operations.md lists the checks.
+and prints no credentials. docs/monitoring.md section 4 lists the checks.
 
 Options:
   --config FILE    the parent's configuration; without it only the host is checked

@@ -84,7 +84,7 @@ describe("the parent's log", () => {
       reason: 'r',
     });
     expect(text.split('\n')).toHaveLength(2);
-    expect(text.length).toBeLessThan(800);
+    expect(text.length).toBeLessThan(1_300);
   });
 
   it('lists every event that the parent tells of', () => {
