@@ -31,6 +31,8 @@ export interface StartInstanceOptions {
   readonly deployment: Uint8Array;
   /** Holds one `NAME.sealed` folder for each model. */
   readonly modelsFolder: string;
+  /** Where the parent takes models from in place of that folder, as its configuration spells it. */
+  readonly modelsFrom?: object;
   /** Another laid-out image than the stack's own. */
   readonly image?: string;
   /** Another role of the instance than the host's; it is measured, and changes no credentials. */
@@ -181,14 +183,14 @@ export class LocalStack implements AsyncDisposable {
     }
   }
 
-  #parentConfig({ modelsFolder, port = 0 }: StartInstanceOptions): object {
+  #parentConfig({ modelsFolder, modelsFrom, port = 0 }: StartInstanceOptions): object {
     return {
       format: 'strongroom-parent/1',
       link: { kind: 'unix', dial: 'enclave', listen: 'parent' },
       ingress: { host: '127.0.0.1', port },
       egress: [{ host: this.kms.host, port: 443, override: { address: '127.0.0.1', port: this.kms.port } }],
       deployment: 'deployment.json',
-      models: { kind: 'folder', path: modelsFolder },
+      models: modelsFrom ?? { kind: 'folder', path: modelsFolder },
       credentials: { kind: 'file', path: 'credentials.json' },
     };
   }

@@ -2,11 +2,11 @@ import type { ModelsConfig } from '../config/models.ts';
 import type { CredentialsProvider } from '../credentials/provider.ts';
 import type { Observe } from '../observe.ts';
 import { watchTls } from '../tls-files.ts';
+import { loadTls } from '../tls-profile.ts';
 import { folderStore } from './folder.ts';
 import { REMOTE_LIMITS, type RemoteLimits } from './patience.ts';
 import { registryRemote } from './registry.ts';
-import { remoteStore } from './remote.ts';
-import { s3Remote } from './s3.ts';
+import { type Remote, remoteStore } from './remote.ts';
 import type { ModelStore } from './store.ts';
 
 export interface OpenModelStoreOptions {
@@ -23,9 +23,26 @@ export function openModelStore(config: ModelsConfig, options: OpenModelStoreOpti
   switch (config.kind) {
     case 'folder':
       return folderStore(config.path);
-    case 's3':
-      return remoteStore(s3Remote(config, credentials), limits);
+    case 's3': {
+      const { context } = loadTls({ ...(config.ca !== undefined && { ca: config.ca }) });
+      const load = async () => (await import('./s3.ts')).s3Remote(config, credentials, context);
+      return remoteStore(onceNeeded(load), limits);
+    }
     case 'registry':
       return remoteStore(registryRemote(config, watchTls(config, { ...options, name: 'models' })), limits);
   }
+}
+
+/** The AWS SDK takes tens of megabytes and part of a second, which only those pay who have models in S3. */
+function onceNeeded(load: () => Promise<Remote>): Remote {
+  let loaded: Promise<Remote> | undefined;
+  const remote = (): Promise<Remote> => {
+    loaded ??= load();
+    return loaded;
+  };
+  return {
+    look: async (...request) => (await remote()).look(...request),
+    fetch: async (...request) => (await remote()).fetch(...request),
+    close: () => void loaded?.then((found) => found.close()),
+  };
 }

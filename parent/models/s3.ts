@@ -8,19 +8,22 @@
 import { Agent } from 'node:http';
 import { Agent as TlsAgent } from 'node:https';
 import type { Readable } from 'node:stream';
+import type { SecureContext } from 'node:tls';
 import { GetObjectCommand, HeadObjectCommand, S3Client, S3ServiceException } from '@aws-sdk/client-s3';
+import { codeOf } from '../../shared/errors.ts';
 import type { S3ModelsConfig } from '../config/models.ts';
 import type { CredentialsProvider } from '../credentials/provider.ts';
-import { loadTls } from '../tls-profile.ts';
 import { AGENT_OPTIONS, closeIdle } from './connections.ts';
-import { changed, failureOfStatus, malformed } from './failure.ts';
+import { changed, failureOfStatus, malformed, unavailable } from './failure.ts';
 import type { Remote } from './remote.ts';
 
 const ERROR_MAX_BYTES = 64 * 1024;
 
-/** Throws ParentError PARENT_TLS_FILES_UNUSABLE. */
-export function s3Remote(config: S3ModelsConfig, credentials: CredentialsProvider): Remote {
-  const { context: secureContext } = loadTls({ ...(config.ca !== undefined && { ca: config.ca }) });
+export function s3Remote(
+  config: S3ModelsConfig,
+  credentials: CredentialsProvider,
+  secureContext: SecureContext,
+): Remote {
   const httpsAgent = new TlsAgent({ ...AGENT_OPTIONS, secureContext });
   const httpAgent = new Agent(AGENT_OPTIONS);
   const client = createClient(config, credentials, { httpsAgent, httpAgent });
@@ -127,6 +130,9 @@ async function collectBounded(stream: Readable): Promise<Uint8Array> {
 }
 
 function failureOf(error: unknown): unknown {
+  if (codeOf(error) === 'PARENT_CREDENTIALS_UNAVAILABLE') {
+    return unavailable('no-credentials', 'There are no credentials to ask S3 with.');
+  }
   const status = statusOf(error);
   return status === undefined ? error : failureOfStatus(status);
 }

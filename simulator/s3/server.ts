@@ -1,10 +1,11 @@
 /**
  * An S3 for one simulation: HeadObject, GetObject and PutObject of whole objects in memory, path-style
- * (`/BUCKET/KEY`), over plain HTTP on this machine. Requests must carry a Signature Version 4 of a known access
+ * (`/BUCKET/KEY`), on this machine. Requests must carry a Signature Version 4 of a known access
  * key for this region with its session token; the signature itself is not computed, and no policy is evaluated.
  */
 import { randomUUID } from 'node:crypto';
 import { createServer, type IncomingMessage, type ServerResponse } from 'node:http';
+import { createServer as createTlsServer } from 'node:https';
 import type { AddressInfo } from 'node:net';
 import { answerObject, newObject, type StoredObject } from './objects.ts';
 
@@ -18,10 +19,12 @@ export interface SimulatedS3Options {
   readonly buckets: readonly string[];
   readonly principals: readonly S3Principal[];
   readonly now: () => Date;
+  /** PEM; plain HTTP without. */
+  readonly tls?: { readonly cert: string; readonly key: string };
 }
 
 export interface SimulatedS3 {
-  /** `http://127.0.0.1:PORT`. */
+  /** `http://127.0.0.1:PORT`, or `https://`. */
   readonly endpoint: string;
   /** By `BUCKET/KEY`. */
   readonly objects: Map<string, StoredObject>;
@@ -52,16 +55,18 @@ type Code = keyof typeof STATUS;
 
 export async function startSimulatedS3(options: SimulatedS3Options): Promise<SimulatedS3> {
   const objects = new Map<string, StoredObject>();
-  const server = createServer((request, response) => {
+  const { tls } = options;
+  const answer = (request: IncomingMessage, response: ServerResponse): void => {
     if (s3.intercept(request, response)) return;
     serve(request, response, objects, options).then(
       (refused) => refused !== undefined && refuse(request, response, refused),
       () => response.destroy(),
     );
-  });
+  };
+  const server = tls === undefined ? createServer(answer) : createTlsServer(tls, answer);
   await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve));
   const s3: SimulatedS3 = {
-    endpoint: `http://127.0.0.1:${(server.address() as AddressInfo).port}`,
+    endpoint: `${tls === undefined ? 'http' : 'https'}://127.0.0.1:${(server.address() as AddressInfo).port}`,
     objects,
     intercept: () => false,
     close: async () => {

@@ -5,41 +5,35 @@ import { createServer } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { text } from 'node:stream/consumers';
-import { PutObjectCommand, S3Client } from '@aws-sdk/client-s3';
+import type { TLSSocket } from 'node:tls';
 import { describe, expect, it } from 'vitest';
+import { credentialsFromFile } from '../../../parent/credentials/file.ts';
 import { startSimulatedS3 } from '../../../simulator/s3/server.ts';
 import { CREDENTIALS } from '../setup.ts';
-import { ask, BUCKET, REGION, s3Store } from './stores.ts';
+import { createTestCa } from './certificates.ts';
+import { ask, BUCKET, REGION, s3Store, writeFiles } from './stores.ts';
 
 const ROOT = join(import.meta.dirname, '..', '..', '..');
 const HEAD = 'iris.sealed/head';
 
 describe('models from S3', () => {
-  it('are what the AWS SDK put there, under bucket, prefix, model and file', async () => {
+  it('are what was put there, under bucket, prefix, model and file', async () => {
     const s3 = await startSimulatedS3({
       region: REGION,
       buckets: [BUCKET],
       principals: [CREDENTIALS],
       now: () => new Date(),
     });
-    const client = new S3Client({
-      region: REGION,
-      endpoint: s3.endpoint,
-      forcePathStyle: true,
-      credentials: { ...CREDENTIALS, expiration: new Date(CREDENTIALS.expiration) },
-      requestChecksumCalculation: 'WHEN_REQUIRED',
-    });
     for (const [prefix, key] of [
       [undefined, HEAD],
       ["year=2026/it's (one)", `year=2026/it's (one)/${HEAD}`],
     ]) {
       const found = `found under ${prefix}`;
-      await client.send(new PutObjectCommand({ Bucket: BUCKET, Key: String(key), Body: found }));
+      await put(s3.endpoint, String(key), found);
       const config = { kind: 's3' as const, bucket: BUCKET, region: REGION, endpoint: s3.endpoint };
       await using asking = await ask({ ...config, ...(prefix !== undefined && { prefix }) });
       expect(Buffer.from(await asking.host.fetchModelFile('iris', 'head', 100)).toString()).toBe(found);
     }
-    client.destroy();
     await s3.close();
   });
 
@@ -78,6 +72,48 @@ describe('models from S3', () => {
       expect(JSON.stringify(asking.events)).not.toMatch(/the text|Token|AccessKey/);
     },
   );
+
+  it('are not asked for without credentials, and the reason says so', async () => {
+    await using store = await s3Store();
+    const credentials = credentialsFromFile('/nowhere');
+    await using asking = await ask(store.config, { credentials });
+    await expect(asking.host.fetchModelFile('iris', 'head', 100)).rejects.toThrow('found 503');
+    expect(asking.events).toMatchObject([{ error: 'PARENT_MODELS_UNAVAILABLE', reason: 'no-credentials' }]);
+    expect(store.asked).toEqual([]);
+  });
+
+  it('come over TLS 1.3 from a server under the configured CA, and from no other', async () => {
+    const folder = mkdtempSync(join(tmpdir(), 'strongroom-s3-tls-'));
+    const ca = await createTestCa();
+    const { certificate: cert, key } = await ca.issue();
+    const files = await writeFiles(folder, {
+      own: ca.certificate,
+      other: (await createTestCa()).certificate,
+    });
+    try {
+      for (const [file, found] of [
+        [files.own, 'the head'],
+        [files.other, 'PARENT_MODELS_TLS'],
+      ]) {
+        await using store = await s3Store({ tls: { cert, key }, config: { ca: file } });
+        store.put(HEAD, Buffer.from('the head'));
+        let protocol: string | null = null;
+        store.meet('GET', ({ socket }) => {
+          protocol = (socket as TLSSocket).getProtocol();
+          return false;
+        });
+        await using asking = await ask(store.config);
+        const outcome = await asking.host.fetchModelFile('iris', 'head', 100).then(
+          (bytes) => Buffer.from(bytes).toString(),
+          () => asking.events[0]?.error,
+        );
+        expect(outcome).toBe(found);
+        expect(protocol).toBe(found === 'the head' ? 'TLSv1.3' : null);
+      }
+    } finally {
+      rmSync(folder, { recursive: true });
+    }
+  });
 
   it('are refused when the text of the error is endless, and it is not read', async () => {
     await using store = await s3Store();
@@ -139,6 +175,21 @@ describe('models from S3', () => {
     }
   });
 });
+
+async function put(endpoint: string, key: string, body: string): Promise<void> {
+  const signed = 'host;x-amz-content-sha256;x-amz-date;x-amz-security-token';
+  const { status } = await fetch(`${endpoint}/${BUCKET}/${encodeURI(key)}`, {
+    method: 'PUT',
+    headers: {
+      authorization: `AWS4-HMAC-SHA256 Credential=${CREDENTIALS.accessKeyId}/20260101/${REGION}/s3/aws4_request, SignedHeaders=${signed}, Signature=${'0'.repeat(64)}`,
+      'x-amz-content-sha256': 'UNSIGNED-PAYLOAD',
+      'x-amz-date': '20260101T000000Z',
+      'x-amz-security-token': CREDENTIALS.sessionToken,
+    },
+    body,
+  });
+  expect(status).toBe(200);
+}
 
 /** Every variable that some file of the AWS SDK names, and those of Node and of proxies, all leading astray. */
 function hostile(url: string): Record<string, string> {

@@ -10,6 +10,7 @@ import { HTTP_LIMITS } from '../../../link/http-client.ts';
 import type { Link } from '../../../link/link.ts';
 import { unixLink } from '../../../link/unix.ts';
 import type { ModelsConfig } from '../../../parent/config/models.ts';
+import type { CredentialsProvider } from '../../../parent/credentials/provider.ts';
 import { HOST_SERVICE_LIMITS, startHostService } from '../../../parent/host-service.ts';
 import { openModelStore } from '../../../parent/models/open-store.ts';
 import type { RemoteLimits } from '../../../parent/models/patience.ts';
@@ -50,13 +51,19 @@ function interception(asked: string[]) {
   };
 }
 
-export async function s3Store(change: object = {}): Promise<TestStore> {
+export interface TestS3Options {
+  readonly tls?: { readonly cert: string; readonly key: string };
+  readonly config?: object;
+}
+
+export async function s3Store({ tls, config = {} }: TestS3Options = {}): Promise<TestStore> {
   const asked: string[] = [];
   const s3 = await startSimulatedS3({
     region: REGION,
     buckets: [BUCKET],
     principals: [CREDENTIALS],
     now: () => new Date(),
+    ...(tls !== undefined && { tls }),
   });
   const { meet, intercept } = interception(asked);
   s3.intercept = intercept;
@@ -67,7 +74,7 @@ export async function s3Store(change: object = {}): Promise<TestStore> {
       prefix: 'team/a',
       region: REGION,
       endpoint: s3.endpoint,
-      ...change,
+      ...config,
     },
     put: (path, bytes) => void s3.objects.set(`${BUCKET}/team/a/${path}`, newObject(bytes, new Date())),
     asked,
@@ -153,16 +160,21 @@ export interface Asking extends AsyncDisposable {
   readonly events: ParentEvent[];
 }
 
+interface AskOptions {
+  readonly limits?: Partial<RemoteLimits>;
+  readonly now?: () => number;
+  readonly credentials?: CredentialsProvider;
+}
+
 /** The parent's host service over this store, and the enclave's client of it. Impatient, for tests. */
-export async function ask(
-  config: ModelsConfig,
-  options: { readonly limits?: Partial<RemoteLimits>; readonly now?: () => number } = {},
-): Promise<Asking> {
+export async function ask(config: ModelsConfig, options: AskOptions = {}): Promise<Asking> {
   const folder = await mkdtemp(join(tmpdir(), 'sr-'));
   const counters = new Counters();
   const events: ParentEvent[] = [];
   const observe = (event: ParentEvent): void => void events.push(event);
-  const credentials = { provide: async () => parseAwsCredentials(Buffer.from(JSON.stringify(CREDENTIALS))) };
+  const credentials = options.credentials ?? {
+    provide: async () => parseAwsCredentials(Buffer.from(JSON.stringify(CREDENTIALS))),
+  };
   const limits: RemoteLimits = {
     attemptTimeoutMs: 30_000,
     answerTimeoutMs: 60_000,
