@@ -48,6 +48,8 @@ export function registryRemote({ url }: Pick<RegistryModelsConfig, 'url'>, tls: 
       });
       outgoing.on('error', reject);
       outgoing.on('response', resolve);
+      // After a change of protocol (101) Node ends the request without any other word.
+      outgoing.on('close', () => reject(malformed('malformed', 'The server gave no answer of HTTP/1.1.')));
       outgoing.end();
     });
   }

@@ -195,6 +195,24 @@ describe('answers of a registry', () => {
     });
   }
 
+  it('that change the protocol are refused', async () => {
+    await using store = await withHead();
+    store.meet('HEAD', (request) => {
+      request.socket.write('HTTP/1.1 101 X\r\nConnection: Upgrade\r\nUpgrade: x\r\n\r\nbytes');
+      return true;
+    });
+    expect(await fetchHead(store.config)).toBe('PARENT_MODELS_MALFORMED malformed');
+  });
+
+  it('after any number of interim ones are taken', async () => {
+    await using store = await withHead();
+    store.meet('HEAD', (_request, response) => {
+      for (let count = 0; count < 5; count += 1) response.writeProcessing();
+      return false;
+    });
+    expect(await fetchHead(store.config)).toBe('the head');
+  });
+
   it.each([
     ['two lengths', 'content-length: 8\r\ncontent-length: 9\r\n'],
     ['headers beyond 8 KiB', `content-length: 8\r\nx: ${'y'.repeat(9 * 1024)}\r\n`],
