@@ -39,6 +39,8 @@ export interface Parent {
    * cut off.
    */
   drain(timeoutMs: number, cut?: AbortSignal): Promise<boolean>;
+  /** Ends at once, and says nothing to the enclave. */
+  close(): Promise<void>;
 }
 
 export interface ParentState {
@@ -80,6 +82,13 @@ export async function startParent(
     throw error;
   });
   const control = enclaveControl(link);
+  const close = async (): Promise<void> => {
+    await relay.drain(0);
+    control.close();
+    wayOut.abort();
+    await hostService.close();
+    current.sources.models.close();
+  };
 
   return {
     address: relay.address,
@@ -115,12 +124,10 @@ export async function startParent(
       cut?.addEventListener('abort', cutNow, { once: true });
       const inTime = await relay.drain(cut?.aborted === true ? 0 : timeoutMs);
       const graceful = inTime && cut?.aborted !== true;
-      control.close();
-      wayOut.abort();
-      await hostService.close();
-      current.sources.models.close();
+      await close();
       return graceful;
     },
+    close,
   };
 }
 

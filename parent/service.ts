@@ -62,7 +62,7 @@ export async function startService(config: ParentConfig, link: Link, observe: Ob
     }
   } catch (error) {
     await heartbeats?.close();
-    await parent.drain(0);
+    await parent.close();
     throw error;
   }
   if (enclave !== undefined) supervisor = superviseEnclave(enclave, config, { parent, observe });

@@ -13,13 +13,15 @@ export interface NitroLauncherOptions {
   readonly observe: Observe;
 }
 
+const MEASURING_MS_PER_GIB = 20_000;
+
 export function nitroLauncher(config: NitroCliConfig, options: NitroLauncherOptions): Launcher {
   const { cli, cid, observe } = options;
   const isOurs = ({ name }: DescribedEnclave): boolean => name === config.name;
   let id: string | undefined;
 
-  async function inspect(): Promise<void> {
-    const { enclaves } = await cli.describe();
+  async function inspect(imageSizeBytes: number): Promise<void> {
+    const { enclaves } = await cli.describe((imageSizeBytes / 1024 ** 3) * MEASURING_MS_PER_GIB);
     const ours = enclaves.find((enclave) => enclave.id === id);
     if (ours === undefined) return;
     if (ours.flags !== 'NONE') {
@@ -49,7 +51,7 @@ export function nitroLauncher(config: NitroCliConfig, options: NitroLauncherOpti
       const started = await cli.run({ name, image, imageSizeBytes, cpuCount, memoryMib, cid }, signal);
       id = started.id;
       observe({ event: 'enclave-started', id, cid: started.cid, cpuCount, memoryMib });
-      await inspect();
+      await inspect(imageSizeBytes);
     },
     look: async (): Promise<Sight> => {
       const { enclaves, complete } = await cli.describe();

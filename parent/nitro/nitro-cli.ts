@@ -41,14 +41,19 @@ export interface DescribedEnclave extends StartedEnclave {
 export interface NitroCli {
   /** Resolves when the enclave has given its sign of life. An abort may leave an enclave of that name. */
   run(spec: EnclaveSpec, signal: AbortSignal): Promise<StartedEnclave>;
-  /** `complete` is false when nitro-cli could not ask all of them: who is not listed may still be there. */
-  describe(): Promise<{ readonly enclaves: readonly DescribedEnclave[]; readonly complete: boolean }>;
+  /**
+   * `complete` is false when nitro-cli could not ask all of them: who is not listed may still be there. Patience
+   * beyond the usual is for an enclave whose image nitro-cli is still measuring.
+   */
+  describe(patienceMs?: number): Promise<{
+    readonly enclaves: readonly DescribedEnclave[];
+    readonly complete: boolean;
+  }>;
   terminate(id: string): Promise<void>;
 }
 
 /** Memory is taken page by page before the enclave starts. */
 const ALLOCATION_MS_PER_GIB = 2_000;
-/** describe-enclaves waits until the enclave's process has measured the image. */
 const COMMAND_TIMEOUT_MS = 60_000;
 /** A run-enclave that is killed may leave an enclave that does not answer yet; most end in time by themselves. */
 const ABORT_GRACE_MS = 20_000;
@@ -76,8 +81,8 @@ export function nitroCli(program: string, options: NitroCliLimits = {}): NitroCl
       if (end.status !== 0) throw failed('run-enclave', end);
       return started(members(json('run-enclave', end), 'run-enclave'), 'run-enclave');
     },
-    describe: async () => {
-      const end = await runProgram(program, ['describe-enclaves'], { timeoutMs });
+    describe: async (patienceMs = 0) => {
+      const end = await runProgram(program, ['describe-enclaves'], { timeoutMs: timeoutMs + patienceMs });
       // With one enclave out of reach it lists the others and fails (src/enclave_proc_comm.rs).
       if (end.status !== 0 && end.stdout.length === 0) throw failed('describe-enclaves', end);
       const list = json('describe-enclaves', end);

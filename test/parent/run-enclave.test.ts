@@ -240,6 +240,21 @@ describe('strongroom run with an enclave of its own', () => {
     expect(enclaveIds()).toEqual([expect.not.stringMatching(left)]);
   });
 
+  it('that was killed while the enclave starts leaves a state from which the next start succeeds', async () => {
+    const { promise, resolve } = Promise.withResolvers<void>();
+    gate = promise;
+    await writeConfig();
+    const first = start();
+    await eventually(() => fake.count('run-enclave')).toBe(1);
+    first.child.kill('SIGKILL');
+    await first.ended;
+    const second = start();
+    await eventually(() => fake.count('run-enclave')).toBe(2);
+    resolve();
+    await second.next('enclave-serving');
+    expect(enclaveIds()).toHaveLength(1);
+  });
+
   it('that is ended while the enclave starts leaves none', async () => {
     const { promise, resolve } = Promise.withResolvers<void>();
     gate = promise;

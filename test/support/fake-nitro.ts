@@ -139,7 +139,8 @@ export class FakeNitro implements AsyncDisposable {
       memoryMib,
       cid: Number(values['enclave-cid'] ?? 16 + this.#count),
     };
-    const enclave = await this.#launch(options);
+    const enclave = await this.#launch(options).catch(() => undefined);
+    if (enclave === undefined) return failure('E36', 'Enclave boot failure.');
     this.#count += 1;
     const id = `i-0123456789abcdef0-enc${String(this.#count).padStart(16, '0')}`;
     const running = { ...options, id, enclave };
