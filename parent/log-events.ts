@@ -17,8 +17,9 @@ export const LOG_EVENTS: Readonly<Record<string, LoggedEvent>> = {
   draining: { level: 'info', fields: ['timeoutMs'] },
   stopped: { level: 'info', fields: ['graceful', 'counters'] },
 
-  'ingress-refused': { level: 'warn', fields: ['reason'] },
-  'egress-refused': { level: 'warn', fields: ['destination', 'reason'] },
+  'ingress-limited': { level: 'warn', fields: ['maxConnections', 'descriptorsFor'] },
+  'ingress-refused': { level: 'warn', fields: ['reason', 'count'] },
+  'egress-refused': { level: 'warn', fields: ['destination', 'reason', 'count'] },
   'egress-closed': { level: 'info', fields: ['destination', 'end', 'up', 'down'] },
   'host-request-failed': { level: 'error', fields: ['path', 'error'] },
   'models-failed': { level: 'error', fields: ['model', 'file', 'error', 'reason'] },

@@ -3,18 +3,22 @@
  * The TLS ends inside the enclave, so all that can be said to a caller who is refused is a reset.
  */
 import { type AddressInfo, createServer, type Server, type Socket } from 'node:net';
+import type { Duplex } from 'node:stream';
 import type { Link } from '../link/link.ts';
 import { SERVICE_PORT } from '../link/ports.ts';
-import { codeOf } from '../shared/errors.ts';
+import { callersThatFit } from './descriptors.ts';
 import { ParentError } from './errors.ts';
 import type { Counters, Observe } from './observe.ts';
 import { type Splice, splice } from './splice.ts';
+import { throttled } from './throttle.ts';
 
 export interface IngressConfig {
   readonly host: string;
   /** 0 takes any free port. */
   readonly port: number;
   readonly maxConnections: number;
+  /** Of these, how many one address may have open. */
+  readonly maxConnectionsPerAddress: number;
   readonly idleTimeoutMs: number;
   readonly connectTimeoutMs: number;
 }
@@ -30,53 +34,101 @@ export interface Relay {
 export async function startRelay(
   ingress: IngressConfig,
   link: Link,
-  { counters, observe }: { readonly counters: Counters; readonly observe: Observe },
+  options: { readonly counters: Counters; readonly observe: Observe },
 ): Promise<Relay> {
+  const { counters } = options;
+  const observe = throttled(options.observe);
   const running = new Set<Promise<void>>();
   const splices = new Set<Splice>();
   const waiting = new Set<Socket>();
-
-  async function carry(caller: Socket): Promise<void> {
-    waiting.add(caller);
-    try {
-      const enclave = await link.dial(SERVICE_PORT, { timeoutMs: ingress.connectTimeoutMs });
-      if (caller.destroyed) {
-        enclave.destroy();
-        return;
-      }
-      const joined = splice(caller, enclave, { idleTimeoutMs: ingress.idleTimeoutMs });
-      splices.add(joined);
-      const end = await joined.ended;
-      splices.delete(joined);
-      counters.add(`ingress.${end}`);
-      counters.add('ingress.bytes-up', joined.carried.up);
-      counters.add('ingress.bytes-down', joined.carried.down);
-    } catch (error) {
-      counters.add('ingress.unreachable');
-      observe({ event: 'ingress-refused', reason: codeOf(error) ?? 'LINK_LOST' });
-      caller.resetAndDestroy();
-    } finally {
-      waiting.delete(caller);
-    }
+  const openFrom = new Map<string, number>();
+  const most = Math.min(ingress.maxConnections, callersThatFit());
+  if (most < ingress.maxConnections) {
+    observe({ event: 'ingress-limited', maxConnections: ingress.maxConnections, descriptorsFor: most });
   }
 
-  const server = createServer({ allowHalfOpen: true, pauseOnConnect: true, noDelay: true }, (caller) => {
+  function refuse(caller: Socket, counter: string, reason: string): void {
+    counters.add(`ingress.${counter}`);
+    observe({ event: 'ingress-refused', reason });
+    caller.resetAndDestroy();
+  }
+
+  function accept(caller: Socket): void {
     caller.on('error', () => {});
-    if (running.size >= ingress.maxConnections) {
-      counters.add('ingress.too-many');
-      observe({ event: 'ingress-refused', reason: 'too-many-connections' });
-      caller.resetAndDestroy();
+    const address = caller.remoteAddress ?? '';
+    const alike = openFrom.get(address) ?? 0;
+    if (running.size >= most) {
+      refuse(caller, 'too-many', 'too-many-connections');
+      return;
+    }
+    if (alike >= ingress.maxConnectionsPerAddress) {
+      refuse(caller, 'too-many-from-address', 'too-many-from-address');
       return;
     }
     counters.add('ingress.opened');
     counters.add('ingress.open');
-    const run = carry(caller).finally(() => {
-      counters.add('ingress.open', -1);
+    openFrom.set(address, alike + 1);
+    const run = serve(caller).finally(() => {
       running.delete(run);
+      counters.add('ingress.open', -1);
+      const left = (openFrom.get(address) ?? 1) - 1;
+      if (left === 0) openFrom.delete(address);
+      else openFrom.set(address, left);
     });
     running.add(run);
-  });
+  }
+
+  async function serve(caller: Socket): Promise<void> {
+    try {
+      const enclave = await dialFor(caller);
+      if (enclave === undefined) {
+        counters.add('ingress.broken');
+        return;
+      }
+      const joined = splice(caller, enclave, {
+        idleTimeoutMs: ingress.idleTimeoutMs,
+        onMoved: (direction, sizeBytes) => counters.add(BYTES[direction], sizeBytes),
+      });
+      splices.add(joined);
+      const end = await joined.ended;
+      splices.delete(joined);
+      counters.add(`ingress.${end}`);
+    } catch (error) {
+      const code = reasonOf(error);
+      refuse(caller, code === 'LINK_TIMEOUT' ? 'timeout' : 'unreachable', code);
+    }
+  }
+
+  /** Undefined when the caller is cut meanwhile: nobody waits for the enclave any longer. */
+  async function dialFor(caller: Socket): Promise<Duplex | undefined> {
+    const { promise: cut, resolve } = Promise.withResolvers<undefined>();
+    const onClose = (): void => resolve(undefined);
+    caller.once('close', onClose);
+    waiting.add(caller);
+    counters.add('ingress.dialling');
+    const dialled = link.dial(SERVICE_PORT, { timeoutMs: ingress.connectTimeoutMs });
+    try {
+      const enclave = await Promise.race([dialled, cut]);
+      if (!caller.destroyed) return enclave;
+      dialled.then(
+        (late) => late.destroy(),
+        () => {},
+      );
+      return undefined;
+    } finally {
+      counters.add('ingress.dialling', -1);
+      waiting.delete(caller);
+      caller.off('close', onClose);
+    }
+  }
+
+  const server = createServer({ allowHalfOpen: true, pauseOnConnect: true, noDelay: true }, accept);
   await listen(server, ingress);
+  // It loses the one connection, and must not end the process.
+  server.on('error', (error) => {
+    counters.add('ingress.accept-failed');
+    observe({ event: 'ingress-refused', reason: reasonOf(error) });
+  });
 
   return {
     address: server.address() as AddressInfo,
@@ -98,19 +150,23 @@ export async function startRelay(
   };
 }
 
+/** The code of the project's own error or of the system's, such as EMFILE. */
+function reasonOf(error: unknown): string {
+  return error instanceof Error && 'code' in error ? String(error.code) : 'LINK_LOST';
+}
+
+const BYTES = { up: 'ingress.bytes-up', down: 'ingress.bytes-down' } as const;
+
 async function listen(server: Server, { host, port }: IngressConfig): Promise<void> {
   await new Promise<void>((resolve, reject) => {
-    server.once('error', (error) => {
-      reject(
-        new ParentError(
-          'PARENT_LISTEN_FAILED',
-          `Cannot listen on ${host} port ${port}: ${error.message}`,
-          error,
-        ),
-      );
+    const onError = (error: Error): void => {
+      const message = `Cannot listen on ${host} port ${port}: ${error.message}`;
+      reject(new ParentError('PARENT_LISTEN_FAILED', message, error));
+    };
+    server.once('error', onError);
+    server.listen({ host, port, backlog: 1024 }, () => {
+      server.off('error', onError);
+      resolve();
     });
-    server.listen({ host, port, backlog: 1024 }, resolve);
   });
-  // A failed accept (too many open files) loses that one connection and must not end the process.
-  server.on('error', () => {});
 }

@@ -28,6 +28,12 @@ export const METRIC_FAMILIES: readonly MetricFamily[] = [
     from: { 'ingress.open': {} },
   },
   {
+    name: 'strongroom_ingress_waiting_connections',
+    kind: 'gauge',
+    help: 'Callers whose connection to the enclave is being opened now.',
+    from: { 'ingress.dialling': {} },
+  },
+  {
     name: 'strongroom_ingress_connections_ended_total',
     kind: 'counter',
     help: "Callers' connections ended, by how: finished by both sides, broken, or idle for too long.",
@@ -43,13 +49,16 @@ export const METRIC_FAMILIES: readonly MetricFamily[] = [
     help: 'Callers reset without a connection to the enclave, by reason.',
     from: {
       'ingress.unreachable': { reason: 'enclave-unreachable' },
+      'ingress.timeout': { reason: 'enclave-timeout' },
       'ingress.too-many': { reason: 'too-many-connections' },
+      'ingress.too-many-from-address': { reason: 'too-many-from-address' },
+      'ingress.accept-failed': { reason: 'accept-failed' },
     },
   },
   {
     name: 'strongroom_ingress_bytes_total',
     kind: 'counter',
-    help: 'Bytes relayed between callers and the enclave, counted when a connection ends.',
+    help: 'Bytes relayed between callers and the enclave.',
     from: {
       'ingress.bytes-up': { direction: 'to-enclave' },
       'ingress.bytes-down': { direction: 'to-caller' },
@@ -70,7 +79,7 @@ export const METRIC_FAMILIES: readonly MetricFamily[] = [
   {
     name: 'strongroom_egress_bytes_total',
     kind: 'counter',
-    help: 'Bytes through tunnels, counted when a tunnel ends, by destination.',
+    help: 'Bytes through tunnels, by destination.',
     from: {
       'egress.bytes-up.*': { direction: 'from-enclave' },
       'egress.bytes-down.*': { direction: 'to-enclave' },

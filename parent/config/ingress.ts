@@ -7,14 +7,26 @@ export function parseIngress(reader: Reader, value: JsonValue | undefined): Ingr
   const at = ['ingress'];
   const ingress = reader.members(value, at, {
     required: ['host', 'port'],
-    optional: ['maxConnections', 'idleTimeoutMs', 'connectTimeoutMs'],
+    optional: ['maxConnections', 'maxConnectionsPerAddress', 'idleTimeoutMs', 'connectTimeoutMs'],
   });
   const host = reader.text(ingress.host, [...at, 'host']);
   if (isIP(host) === 0) throw reader.wrong([...at, 'host'], 'an IP address to listen on', host);
+  const maxConnections = reader.integer(
+    ingress.maxConnections ?? 1_024,
+    [...at, 'maxConnections'],
+    1,
+    65_536,
+  );
   return {
     host,
     port: reader.integer(ingress.port, [...at, 'port'], 0, 65_535),
-    maxConnections: reader.integer(ingress.maxConnections ?? 1_024, [...at, 'maxConnections'], 1, 65_536),
+    maxConnections,
+    maxConnectionsPerAddress: reader.integer(
+      ingress.maxConnectionsPerAddress ?? maxConnections,
+      [...at, 'maxConnectionsPerAddress'],
+      1,
+      65_536,
+    ),
     idleTimeoutMs: reader.integer(
       ingress.idleTimeoutMs ?? 300_000,
       [...at, 'idleTimeoutMs'],

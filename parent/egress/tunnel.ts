@@ -3,6 +3,7 @@ import type { Duplex } from 'node:stream';
 import { ParentError } from '../errors.ts';
 import type { Counters, Observe } from '../observe.ts';
 import { type Splice, splice } from '../splice.ts';
+import { throttled } from '../throttle.ts';
 import { type AllowList, parseAuthority } from './allow-list.ts';
 import { dialDestination, type Resolve } from './dial.ts';
 
@@ -28,7 +29,8 @@ export function egress(options: {
   readonly counters: Counters;
   readonly observe: Observe;
 }): Egress {
-  const { counters, observe, limits } = options;
+  const { counters, limits } = options;
+  const observe = throttled(options.observe);
   const tunnels = new Set<Splice>();
 
   function refuse(connection: Duplex, status: string, destination: string, reason: string): void {
@@ -76,14 +78,16 @@ export function egress(options: {
       }
       counters.add(`egress.opened.${key}`);
       connection.write('HTTP/1.1 200 OK\r\n\r\n');
-      const tunnel = splice(connection, upstream, { idleTimeoutMs: limits.idleTimeoutMs });
+      const bytes = { up: `egress.bytes-up.${key}`, down: `egress.bytes-down.${key}` };
+      const tunnel = splice(connection, upstream, {
+        idleTimeoutMs: limits.idleTimeoutMs,
+        onMoved: (direction, sizeBytes) => counters.add(bytes[direction], sizeBytes),
+      });
       tunnels.add(tunnel);
       const end = await tunnel.ended;
       tunnels.delete(tunnel);
       const { up, down } = tunnel.carried;
-      counters.add(`egress.bytes-up.${key}`, up);
-      counters.add(`egress.bytes-down.${key}`, down);
-      observe({ event: 'egress-closed', destination: key, end, up, down });
+      options.observe({ event: 'egress-closed', destination: key, end, up, down });
     } catch (error) {
       const denied = error instanceof ParentError && error.code === 'PARENT_EGRESS_DENIED';
       const status = denied ? '403 Forbidden' : '502 Bad Gateway';

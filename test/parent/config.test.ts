@@ -25,6 +25,7 @@ describe('the parent’s configuration', () => {
         host: '0.0.0.0',
         port: 7443,
         maxConnections: 1_024,
+        maxConnectionsPerAddress: 1_024,
         idleTimeoutMs: 300_000,
         connectTimeoutMs: 5_000,
       },

@@ -72,6 +72,7 @@ async function makeHost(folder: string): Promise<ParentConfig> {
       host: '127.0.0.1',
       port: 0,
       maxConnections: 1_000,
+      maxConnectionsPerAddress: 1_000,
       idleTimeoutMs: 30_000,
       connectTimeoutMs: 5_000,
     },
