@@ -14,8 +14,8 @@ export const clientErrors = {
   },
   CLIENT_UNREACHABLE: {
     exit: 3,
-    means: 'No connection could be opened.',
-    action: 'Check the address and that the parent is running, then try again; nothing was sent.',
+    means: 'No connection could be opened, or it ended before TLS was set up.',
+    action: 'Check the address, and that parent and enclave are running, then try again; nothing was sent.',
   },
   CLIENT_TLS: {
     exit: 1,
@@ -87,6 +87,11 @@ export const clientErrors = {
     exit: 1,
     means: 'A request, or a redirect, names another server than the verified enclave.',
     action: 'Use another HTTP client for other servers; this one sends to the enclave alone.',
+  },
+  CLIENT_ANSWER_LOST: {
+    exit: 3,
+    means: 'The connection ended while a request waited for its answer.',
+    action: 'Try again if asking twice does no harm: whether the request was computed is not known.',
   },
   CLIENT_REQUEST_REFUSED: {
     exit: 1,

@@ -181,9 +181,15 @@ export class TlsSession {
   }
 }
 
+/** All that a parent can do for its callers while there is no enclave is to reset them. */
+const ENDED = ['ECONNRESET', 'EPIPE', 'ETIMEDOUT', 'CLIENT_CONNECTION_LOST'];
+
 function early(error: ClientError, connected: boolean): ClientError {
   const cause = error.cause ?? error;
-  return connected
-    ? new ClientError('CLIENT_TLS', `The TLS handshake failed: ${error.message}`, cause)
-    : new ClientError('CLIENT_UNREACHABLE', `No connection could be opened: ${error.message}`, cause);
+  if (!connected) {
+    return new ClientError('CLIENT_UNREACHABLE', `No connection could be opened: ${error.message}`, cause);
+  }
+  return ENDED.includes((cause as { code?: string }).code ?? '')
+    ? new ClientError('CLIENT_UNREACHABLE', `Nothing was said before the end: ${error.message}`, cause)
+    : new ClientError('CLIENT_TLS', `The TLS handshake failed: ${error.message}`, cause);
 }

@@ -31,8 +31,8 @@ export class VerifiedEnclave {
 
   /**
    * The standard `fetch`; a path such as `/v2/models/iris` is enough of a URL. Rejects with ClientError
-   * `CLIENT_OTHER_ORIGIN` for another server, also where a redirect leads there, and with the verifier's errors
-   * when a new connection does not pass.
+   * `CLIENT_OTHER_ORIGIN` for another server, also where a redirect leads there, `CLIENT_ANSWER_LOST` when the
+   * connection ends before an answer comes, and with the verifier's errors when a new connection does not pass.
    */
   readonly fetch: typeof globalThis.fetch = async (input, init) => {
     try {
@@ -46,7 +46,7 @@ export class VerifiedEnclave {
       );
       return response as unknown as Response;
     } catch (error) {
-      throw error instanceof TypeError && error.cause instanceof StrongroomError ? error.cause : error;
+      throw error instanceof TypeError ? explained(error) : error;
     }
   };
 
@@ -58,6 +58,16 @@ export class VerifiedEnclave {
   [Symbol.asyncDispose](): Promise<void> {
     return this.close();
   }
+}
+
+/** What undici calls "fetch failed": ours as it stands, and a verified connection that ended by its name. */
+function explained(error: TypeError): Error {
+  const { cause } = error;
+  if (cause instanceof StrongroomError) return cause;
+  const { code = '' } = (cause ?? {}) as { code?: string };
+  return ['UND_ERR_SOCKET', 'ECONNRESET', 'EPIPE'].includes(code)
+    ? new ClientError('CLIENT_ANSWER_LOST', `The connection ended: ${(cause as Error).message}.`, cause)
+    : error;
 }
 
 function withoutMissing(members: Readonly<Record<string, unknown>>): Record<string, unknown> {

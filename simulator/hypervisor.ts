@@ -15,6 +15,7 @@ import type { SimulatedCa } from './nsm/ca.ts';
 import { newInstanceId, newModuleId } from './nsm/identity.ts';
 import { serveHypervisorSocket } from './nsm/socket-server.ts';
 import { SoftwareNsm } from './nsm/software-nsm.ts';
+import { groupGone } from './processes.ts';
 
 export interface SimulatedInstanceOptions {
   /** A folder of this instance alone; it is made. Enclaves run in it and name their sockets relative to it. */
@@ -45,7 +46,7 @@ export interface EnclaveExit {
 
 export interface EnclaveProcess {
   readonly pid: number;
-  /** Never rejects. */
+  /** Resolves once the process and all that it started are gone. Never rejects. */
   readonly exited: Promise<EnclaveExit>;
   /** Ends the process and all that it started, at once. */
   kill(): void;
@@ -166,7 +167,9 @@ function processOf(child: ChildProcess): EnclaveProcess {
     child.once('error', () => resolve({ code: null, signal: null }));
     // The enclave ends with its command, as it does when init's child ends; then the output is complete.
     child.once('exit', () => killGroup(child));
-    child.once('close', (code, signal) => resolve({ code, signal }));
+    child.once('close', (code, signal) => {
+      groupGone(child.pid).then(() => resolve({ code, signal }));
+    });
   });
   return { pid: child.pid ?? 0, exited, kill: () => killGroup(child) };
 }

@@ -21,10 +21,12 @@ export class LocalInstance implements AsyncDisposable {
   readonly folder: string;
   readonly #instance: SimulatedInstance;
   readonly #onClosed: () => void;
-  readonly #serving = Promise.withResolvers<void>();
+  #serving = servingOnce();
   readonly #ended = Promise.withResolvers<'parent' | 'enclave'>();
   readonly #errors: string[] = [];
   #parent: ChildProcess | undefined;
+  #startParentAgain: (() => Promise<void>) | undefined;
+  #startEnclaveAgain: (() => Promise<void>) | undefined;
   #starting: Promise<SimulatedEnclave> | undefined;
   #enclave: SimulatedEnclave | undefined;
   #port = 0;
@@ -34,7 +36,6 @@ export class LocalInstance implements AsyncDisposable {
     this.#instance = instance;
     this.#onClosed = onClosed;
     this.folder = instance.folder;
-    this.#serving.promise.catch(() => {});
   }
 
   /** Where callers connect: the parent's relay. */
@@ -61,12 +62,16 @@ export class LocalInstance implements AsyncDisposable {
     return this.#ended.promise;
   }
 
-  /** Resolves once the enclave serves. Rejects with LocalStackError `SIMULATED_ENCLAVE_STOPPED` when it stops. */
+  /**
+   * Of the enclave that was started last: resolves once it serves, rejects with LocalStackError
+   * `SIMULATED_ENCLAVE_STOPPED` when it stops before.
+   */
   get serving(): Promise<void> {
     return this.#serving.promise;
   }
 
   async startParent(projectFolder: string, command: readonly string[], onLine: OnLine): Promise<void> {
+    this.#startParentAgain = () => this.startParent(projectFolder, command, onLine);
     const [entry = '', ...rest] = command;
     const child = spawn(process.execPath, ['--import', LIFELINE, join(projectFolder, entry), ...rest], {
       cwd: this.folder,
@@ -84,8 +89,13 @@ export class LocalInstance implements AsyncDisposable {
     this.#port = ready.port;
   }
 
-  async startEnclave({ image, debug, onStep, onLine }: StartEnclaveOptions): Promise<void> {
+  async startEnclave(options: StartEnclaveOptions): Promise<void> {
     if (this.#closed !== undefined) throw new Error('The instance is closed.');
+    this.#startEnclaveAgain = () => this.startEnclave(options);
+    const { image, debug, onStep, onLine } = options;
+    const serving = servingOnce();
+    this.#serving = serving;
+    const toldBefore = this.#errors.length;
     const stderr = collector(this.#errors);
     createInterface({ input: stderr }).on('line', (line) => onLine('enclave', line));
     this.#starting = this.#instance.runEnclave({
@@ -95,14 +105,26 @@ export class LocalInstance implements AsyncDisposable {
       stderr,
       onStep: async (step) => {
         await onStep(step);
-        if (step === 'serving') this.#serving.resolve();
+        if (step === 'serving') serving.resolve();
       },
     });
     this.#enclave = await this.#starting;
     this.#enclave.process.exited.then((exit) => {
-      this.#serving.reject(stopped(exit, this.#errors));
+      serving.reject(stopped(exit, this.#errors.slice(toldBefore)));
       this.#ended.resolve('enclave');
     });
+  }
+
+  /** A parent in the place of one that has ended. It listens where callers' `url` says from then on. */
+  async startParentAgain(): Promise<void> {
+    if (this.#parent !== undefined) await ended(this.#parent, 'SIGTERM');
+    await this.#startParentAgain?.();
+  }
+
+  /** A fresh enclave in the place of the one before, under the same parent. */
+  async startEnclaveAgain(): Promise<void> {
+    await this.#enclave?.close();
+    await this.#startEnclaveAgain?.();
   }
 
   close(): Promise<void> {
@@ -121,6 +143,13 @@ export class LocalInstance implements AsyncDisposable {
   [Symbol.asyncDispose](): Promise<void> {
     return this.close();
   }
+}
+
+function servingOnce(): PromiseWithResolvers<void> {
+  const serving = Promise.withResolvers<void>();
+  // Not everybody waits for it.
+  serving.promise.catch(() => {});
+  return serving;
 }
 
 /** The stand-in writes the error that ended its boot as one line of JSON; it is the reason to tell. */

@@ -1,7 +1,9 @@
 /** The processes of a local stack, from outside: how they are started, first heard and ended. */
 import type { ChildProcess } from 'node:child_process';
+import { readdirSync, readFileSync } from 'node:fs';
 import { createInterface } from 'node:readline';
 import { Transform } from 'node:stream';
+import { setTimeout as sleep } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
 import { LocalStackError } from './errors.ts';
 
@@ -41,6 +43,28 @@ export async function ended(child: ChildProcess, signal: NodeJS.Signals): Promis
   const impatience = setTimeout(() => child.kill('SIGKILL'), 3_000);
   await exited;
   clearTimeout(impatience);
+}
+
+/** Resolves when no process of the group runs any more: a killed one may still be giving its memory back. */
+export async function groupGone(groupId: number | undefined): Promise<void> {
+  while (groupId !== undefined && groupRuns(groupId)) await sleep(5);
+}
+
+/**
+ * By proc_pid_stat(5), fields 3 and 5. A zombie holds nothing but its number, and waits for others than us; but
+ * one that still has threads has its descriptors and its memory too.
+ */
+function groupRuns(groupId: number): boolean {
+  return readdirSync('/proc').some((name) => {
+    if (!/^\d+$/.test(name)) return false;
+    try {
+      const stat = readFileSync(`/proc/${name}/stat`, 'latin1');
+      const [state, , group] = stat.slice(stat.lastIndexOf(')') + 2).split(' ');
+      return Number(group) === groupId && (state !== 'Z' || readdirSync(`/proc/${name}/task`).length > 1);
+    } catch {
+      return false; // It ended while we looked.
+    }
+  });
 }
 
 /** Keeps what is written, and passes it on. */

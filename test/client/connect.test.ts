@@ -121,6 +121,14 @@ describe('a verified enclave', () => {
     expect(server.requests).toEqual(['GET /attestation', 'GET /attestation', 'POST /2']);
   });
 
+  test('says that the answer was lost when the connection ends under a request', async () => {
+    const server = await enclave({ handler: ({ socket }) => void socket.destroy() });
+    const client = await verified(server);
+    await expect(client.fetch('/a', { method: 'POST', body: 'x' })).rejects.toThrow(
+      refusal('CLIENT_ANSWER_LOST'),
+    );
+  });
+
   test('sends nothing any more once it is closed, and closing twice is fine', async () => {
     const server = await enclave();
     const client = await connect(server.url, server.expectations);

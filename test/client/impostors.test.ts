@@ -290,6 +290,20 @@ describe('a server that answers oddly', () => {
     await expectRefused(`https://127.0.0.1:${port}`, 'CLIENT_TLS');
   });
 
+  test.each([
+    ['ends', (socket: net.Socket) => socket.end()],
+    ['resets', (socket: net.Socket) => socket.resetAndDestroy()],
+  ])('a server that %s the connection without a word is not there', async (_how, leave) => {
+    const mute = net.createServer((socket) => {
+      leave(socket.on('error', () => {}).resume());
+    });
+    mute.listen(0, '127.0.0.1');
+    await once(mute, 'listening');
+    cleanups.push(() => mute.close());
+    const { port } = mute.address() as net.AddressInfo;
+    await expectRefused(`https://127.0.0.1:${port}`, 'CLIENT_UNREACHABLE');
+  });
+
   test('a server that speaks TLS 1.2 at most: refused in the handshake', async () => {
     const server = await scripted(() => {}, { maxVersion: 'TLSv1.2' });
     await expectRefused(server.url, 'CLIENT_TLS');

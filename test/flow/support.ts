@@ -53,9 +53,15 @@ export function processesOf(folder: string): readonly number[] {
     .filter((pid) => pid !== process.pid && isAlive(pid) && commandLineOf(pid).includes(folder));
 }
 
+/** A zombie is not, unless threads of it still run: they hold its descriptors and its memory. */
 export function isAlive(pid: number): boolean {
   const state = statOf(pid)?.[0];
-  return state !== undefined && state !== 'Z';
+  if (state !== 'Z') return state !== undefined;
+  try {
+    return readdirSync(`/proc/${pid}/task`).length > 1;
+  } catch {
+    return false;
+  }
 }
 
 export function childrenOf(pid: number): readonly number[] {

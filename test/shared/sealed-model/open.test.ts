@@ -75,7 +75,8 @@ describe('opening gives back what was sealed', () => {
       }),
       { numRuns: 30 },
     );
-  });
+    // Every run starts threads of its own.
+  }, 120_000);
 
   it('at production sizes, across a segment', async () => {
     const seal = await sealBytes(bytesOf((64 << 20) + 12_345), {
