@@ -13,6 +13,7 @@ import { newObject } from '../../simulator/s3/objects.ts';
 import { type SimulatedS3, startSimulatedS3 } from '../../simulator/s3/server.ts';
 import { createTestCa } from '../parent/models/certificates.ts';
 import { registry } from '../parent/models/stores.ts';
+import { eventually } from '../support/eventually.ts';
 import { flowers, MODEL, network, onnx, outcomeOf, startStack } from './support.ts';
 
 const BUCKET = 'sealed-models';
@@ -121,6 +122,6 @@ describe('an enclave and a model', () => {
       onLine: (from, line) => void (from === 'parent' && lines.push(line)),
     });
     expect(outcome).toBe('LINK_ANSWER_REFUSED');
-    await expect.poll(() => lines.join('\n')).toContain('"error":"PARENT_MODELS_REFUSED"');
+    await eventually(() => lines.join('\n')).toContain('"error":"PARENT_MODELS_REFUSED"');
   });
 });
