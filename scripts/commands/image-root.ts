@@ -26,8 +26,8 @@ Options:
                      "node scripts/debian-packages.ts download" puts them
 
 Example:
-  strongroom image root -o build/enclave
-  docker build -f Dockerfile.enclave -t strongroom build/enclave
+  strongroom image root -o .strongroom/enclave
+  docker build -f Dockerfile.enclave -t strongroom .strongroom/enclave
 
 Exit codes: 0 written; 1 the checkout holds what an image must not; 2 unusable inputs, or usage.
 `,

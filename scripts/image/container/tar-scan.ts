@@ -150,15 +150,19 @@ function octal(header: Buffer): number {
 }
 
 function expectZeros(read: Read, from: number, archiveBytes: number): void {
-  const PIECE = 1 << 16;
   if (archiveBytes - from < 2 * BLOCK) throw malformed('it has no end');
-  for (let at = from; at < archiveBytes; at += PIECE) {
-    if (!isZero(read(at, Math.min(PIECE, archiveBytes - at)))) throw malformed('something follows its end');
+  for (let at = from; at < archiveBytes; at += ZEROS.length) {
+    if (!isZero(read(at, Math.min(ZEROS.length, archiveBytes - at)))) {
+      throw malformed('something follows its end');
+    }
   }
 }
 
-function isZero(bytes: Uint8Array): boolean {
-  return bytes.every((byte) => byte === 0);
+const ZEROS = Buffer.alloc(1 << 16);
+
+/** Of at most 64 KiB. */
+function isZero(bytes: Buffer): boolean {
+  return bytes.equals(ZEROS.subarray(0, bytes.length));
 }
 
 function padded(sizeBytes: number): number {

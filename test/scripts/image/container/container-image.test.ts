@@ -1,6 +1,7 @@
 import { mkdirSync, mkdtempSync, readdirSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { PassThrough } from 'node:stream';
 import { gzipSync, zstdCompressSync } from 'node:zlib';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { cpioArchive } from '../../../../review/image/cpio.ts';
@@ -9,6 +10,7 @@ import { measureEif } from '../../../../review/image/eif/measure-eif.ts';
 import { RamdiskLister } from '../../../../review/image/eif/ramdisk.ts';
 import { buildImage } from '../../../../scripts/image/build.ts';
 import { containerRamdisk } from '../../../../scripts/image/container/container-ramdisk.ts';
+import { main } from '../../../../scripts/strongroom.ts';
 import { dockerArchive, type ImageOptions, imageConfig, Layout, sha256, TYPES } from './saved-image.ts';
 import { file, folder, hardLink, link, tarFile, whiteout } from './tar-file.ts';
 
@@ -168,6 +170,26 @@ describe('a container image', () => {
     });
     const lies = layout.write(place(), [{ ...arm64, platform: platform('amd64') }]);
     await expect(archiveOf(lies)).rejects.toMatchObject({ code: 'CONTAINER_PLATFORM' });
+  });
+
+  it('is taken by the command in place of the checkout and of a folder, and must be there', async () => {
+    const blob = save(Buffer.from('x'));
+    const inputs = ['--kernel', blob, '--init', blob, '--nsm-module', blob, '--arch', 'arm64', '--json'];
+    const run = async (...args: string[]) => {
+      const [stdout, stderr] = [new PassThrough(), new PassThrough()];
+      const { signal } = new AbortController();
+      const io = { stdin: new PassThrough(), stdout, stderr, signal };
+      const exit = await main(['image', 'build', ...inputs, ...args], io);
+      return { exit, output: String(stdout.read() ?? '') + String(stderr.read() ?? '') };
+    };
+    const out = place();
+    const container = layoutFolder({ architecture: 'arm64' });
+    const built = await run('--container', container, '-o', out);
+    expect(built.exit, built.output).toBe(0);
+    expect(JSON.parse(built.output).image.architecture).toBe('aarch64');
+    expect(await run('--container', container, '--root', base, '-o', place())).toMatchObject({ exit: 2 });
+    expect(await run('--container', join(base, 'absent'), '-o', place())).toMatchObject({ exit: 2 });
+    expect(await run('--container', layoutFolder(), '-o', place())).toMatchObject({ exit: 2 });
   });
 
   it('leaves no unpacked layer behind, built, refused or interrupted', async () => {
