@@ -2,16 +2,19 @@
  * Parent, enclave and engine, killed after every step of the boot and while they serve (docs/flow.md section 11):
  * what happens to the others, what is left, and that the next start serves a verified answer.
  */
-import { existsSync, readFileSync } from 'node:fs';
+import { existsSync, readFileSync, renameSync } from 'node:fs';
+import { join } from 'node:path';
 import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest';
 import { connect } from '../../client/connect.ts';
 import type { VerifiedEnclave } from '../../client/verified-enclave.ts';
 import type { BootStep } from '../../enclave/platform.ts';
+import { HOST_SERVICE_PORT } from '../../link/ports.ts';
 import { pcrsOf, prepareRelease, type Release } from '../../scripts/local/release.ts';
 import { predictIris } from '../../scripts/model/iris.ts';
 import { LocalStackError } from '../../simulator/errors.ts';
 import type { LocalInstance } from '../../simulator/local-instance.ts';
 import type { LocalStack } from '../../simulator/local-stack.ts';
+import { slowHost } from '../attacks/canary/slow-host.ts';
 import { eventually } from '../support/eventually.ts';
 import {
   childrenOf,
@@ -170,6 +173,46 @@ describe('a kill after a step of the boot', () => {
       }
       await expectVerifiedAnswer();
       expect(decryptCount(stack) - asked).toBe(withoutParent === 'serving' ? 0 : 1);
+    },
+    CASE_TIMEOUT_MS,
+  );
+});
+
+describe('a kill between two steps', () => {
+  it(
+    'while weights arrive: an enclave takes them along; without its parent the next one gives up; then a start serves',
+    async () => {
+      let arriving = Promise.withResolvers<void>();
+      let host: { close(): void } | undefined;
+      onStep = (step) => {
+        // Before the first connection, which would stay open.
+        if (step !== 'randomness-seeded') return;
+        host = slowHost(instance.folder, async (request) => {
+          if (!request.includes('/payload ')) return;
+          arriving.resolve();
+          await new Promise(() => {});
+        });
+      };
+      await start();
+      await arriving.promise;
+      await kill(enclavePid());
+      expect(await outcome()).toBe('signal SIGKILL:');
+      host?.close();
+      const sockets = join(instance.folder, 'parent');
+      renameSync(join(sockets, 'real.sock'), join(sockets, `${HOST_SERVICE_PORT}.sock`));
+
+      arriving = Promise.withResolvers();
+      await instance.startEnclaveAgain();
+      await arriving.promise;
+      await kill(instance.parentPid);
+      expect(await outcome()).toBe('SEALED_SOURCE_FAILED');
+      host?.close();
+
+      onStep = () => {};
+      await instance.startParentAgain();
+      await instance.startEnclaveAgain();
+      expect(await outcome()).toBe('serving');
+      await expectVerifiedAnswer();
     },
     CASE_TIMEOUT_MS,
   );
