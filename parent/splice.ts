@@ -93,8 +93,13 @@ function free(chunk: Buffer): void {
   (chunk.buffer as ArrayBuffer).transfer(0);
 }
 
-/** A TCP peer sees a reset; a UNIX socket or vsock knows only the end of the connection. */
+/**
+ * A TCP peer sees a reset; a UNIX socket or vsock knows only the end of the connection. While an end is on its way,
+ * Node cannot reset (libuv's uv_tcp_close_reset: EINVAL) and would leave the descriptor open for ever; by then every
+ * byte before that end has been written, so that closing cuts nothing.
+ */
 export function reset(stream: Duplex): void {
-  if (stream instanceof Socket && stream.remotePort !== undefined) stream.resetAndDestroy();
+  const ending = stream.writableEnded && !stream.writableFinished && stream.writableLength === 0;
+  if (stream instanceof Socket && stream.remotePort !== undefined && !ending) stream.resetAndDestroy();
   else stream.destroy();
 }
