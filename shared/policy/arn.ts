@@ -11,6 +11,7 @@ const IDENTITY = new RegExp(
   `^arn:${PARTITION}:(?:iam::(${ACCOUNT}):(?:user|role)/${PATHED}` +
     `|sts::(${ACCOUNT}):(?:assumed-role/${NAME}/${NAME}|federated-user/${NAME}))$`,
 );
+const ALIAS = new RegExp(`^arn:${PARTITION}:kms:[a-z0-9-]+:${ACCOUNT}:alias/[A-Za-z0-9/_-]+$`);
 const KEY = new RegExp(`^arn:(${PARTITION}):kms:([a-z0-9-]+):(${ACCOUNT}):key/[A-Za-z0-9-]+$`);
 
 /** The account of `arn:aws:iam::ACCOUNT:root`, else undefined. */
@@ -22,6 +23,10 @@ export function accountOfRootArn(arn: string): string | undefined {
 export function accountOfIdentityArn(arn: string): string | undefined {
   const match = IDENTITY.exec(arn);
   return match?.[1] ?? match?.[2];
+}
+
+export function isAliasArn(arn: string): boolean {
+  return ALIAS.test(arn);
 }
 
 export interface KeyArn {

@@ -5,10 +5,11 @@
  * another account needs its own account's IAM besides.
  */
 import { isGovernedByKeyPolicy, kmsAction } from './actions.ts';
-import { accountOfIdentityArn, accountOfRootArn, parseKeyArn } from './arn.ts';
+import { accountOfIdentityArn, accountOfRootArn, isAliasArn, parseKeyArn } from './arn.ts';
 import { contextOf } from './context.ts';
 import { PolicyError } from './errors.ts';
 import { deniedMessage, explainDenial, labelOf } from './explain.ts';
+import { asciiLower } from './glob.ts';
 import { evaluateGrant } from './grants.ts';
 import type { AppliedPolicies, Decision, DecisiveStatement, Policy, PolicyRequest } from './model.ts';
 import { evaluateStatement, type StatementOutcome } from './statement.ts';
@@ -23,8 +24,9 @@ export interface Evaluated {
 export function decide(request: PolicyRequest, applied: AppliedPolicies): Decision {
   checkRequest(request);
   const context = contextOf(request);
-  const governed = isGovernedByKeyPolicy(request.action);
-  const target = governed ? request.keyArn : '*';
+  const onAlias = concernsAlias(request);
+  const governed = isGovernedByKeyPolicy(request.action) && !onAlias;
+  const target = governed || onAlias ? request.keyArn : '*';
   const evaluate = (policy: Policy, name: string): Evaluated[] =>
     policy.statements.map((statement) => ({
       policy: name,
@@ -105,6 +107,13 @@ export function decide(request: PolicyRequest, applied: AppliedPolicies): Decisi
   };
 }
 
+const ALIAS_ACTIONS: ReadonlySet<string> = new Set(['kms:createalias', 'kms:updatealias', 'kms:deletealias']);
+
+/** An alias has no policy of its own: the right on it is IAM's, beside the right on each key that it names. */
+function concernsAlias({ action, keyArn }: PolicyRequest): boolean {
+  return ALIAS_ACTIONS.has(asciiLower(action)) && isAliasArn(keyArn);
+}
+
 function applying(list: readonly Evaluated[], effect: 'Allow' | 'Deny'): Evaluated[] {
   return list.filter(({ outcome }) => outcome.applies && outcome.statement.effect === effect);
 }
@@ -131,7 +140,8 @@ function allowed(request: PolicyRequest, list: readonly DecisiveStatement[], isR
   };
 }
 
-function checkRequest({ principal, action, keyArn }: PolicyRequest): void {
+function checkRequest(request: PolicyRequest): void {
+  const { principal, action, keyArn } = request;
   const account = accountOfIdentityArn(principal.arn) ?? accountOfRootArn(principal.arn);
   if (account === undefined || account !== principal.accountId) {
     throw new PolicyError(
@@ -148,6 +158,7 @@ function checkRequest({ principal, action, keyArn }: PolicyRequest): void {
   if (!/^kms:[A-Za-z]+$/.test(action)) {
     throw new PolicyError('POLICY_REQUEST', `action: expected kms:Name, found ${JSON.stringify(action)}`);
   }
+  if (concernsAlias(request)) return;
   if ((kmsAction(action)?.onKey ?? true) && parseKeyArn(keyArn) === undefined) {
     throw new PolicyError('POLICY_REQUEST', `key: expected a key ARN, found ${JSON.stringify(keyArn)}`);
   }

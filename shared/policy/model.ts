@@ -75,7 +75,10 @@ export interface PolicyRequest {
   readonly principal: CallerIdentity;
   /** For example `kms:Decrypt`. */
   readonly action: string;
-  /** The key's own ARN, never an alias. Ignored for actions without a key, such as kms:GenerateRandom. */
+  /**
+   * The key's own ARN; an alias's only for the right on the alias itself (kms:CreateAlias and its like), which is
+   * IAM's alone. Ignored for actions without a key, such as kms:GenerateRandom.
+   */
   readonly keyArn: string;
   /**
    * Condition keys of the request (aws:SecureTransport, kms:ViaService, attestation entries, ...). Names in any

@@ -5,6 +5,7 @@
 import { randomUUID } from 'node:crypto';
 import type { Note } from './call.ts';
 import type { KmsException } from './exception.ts';
+import { currentMaterial, type RotationType, type SimulatedKey } from './keys.ts';
 import type { Caller } from './principals.ts';
 import type { Recipient } from './recipient.ts';
 
@@ -25,6 +26,11 @@ export interface AuditEvent {
 }
 
 const READ_ONLY: ReadonlySet<string> = new Set([
+  'ReEncrypt',
+  'GenerateDataKeyWithoutPlaintext',
+  'GetKeyRotationStatus',
+  'ListKeyRotations',
+  'ListAliases',
   'Encrypt',
   'Decrypt',
   'GenerateDataKey',
@@ -52,16 +58,11 @@ export function auditRecord(event: AuditEvent): AuditRecord {
     ...(succeeded ? {} : { errorCode: errorCode(error), errorMessage: error.message }),
     requestParameters: note.requestParameters,
     responseElements: (succeeded ? note.responseElements : undefined) ?? null,
-    ...(note.recipient === undefined
-      ? {}
-      : { additionalEventData: { recipient: recipientOf(note.recipient) } }),
+    ...additionalEventData(note, succeeded),
     requestID: event.requestId,
     eventID: randomUUID(),
     readOnly: READ_ONLY.has(event.operation),
-    resources:
-      note.key === undefined
-        ? []
-        : [{ accountId: note.key.accountId, type: 'AWS::KMS::Key', ARN: note.key.arn }],
+    resources: [note.key, note.destinationKey].filter((key) => key !== undefined).map(resource),
     eventType: 'AwsApiCall',
     managementEvent: true,
     recipientAccountId: note.key?.accountId ?? event.accountId,
@@ -77,6 +78,52 @@ export function auditRecord(event: AuditEvent): AuditRecord {
         error === undefined || error.explanation.length === 0 ? note.explanation : error.explanation,
     },
   };
+}
+
+/** CloudTrail's record of a rotation, which KMS carries out by itself (KMS developer guide, "RotateKey"). */
+export function rotationRecord(
+  key: SimulatedKey,
+  rotationType: RotationType,
+  { region, at }: { readonly region: string; readonly at: Date },
+): AuditRecord {
+  return {
+    eventVersion: '1.11',
+    userIdentity: { accountId: key.accountId, invokedBy: 'AWS Internal' },
+    eventTime: `${at.toISOString().slice(0, 19)}Z`,
+    eventSource: 'kms.amazonaws.com',
+    eventName: 'RotateKey',
+    awsRegion: region,
+    sourceIPAddress: 'AWS Internal',
+    userAgent: 'AWS Internal',
+    requestParameters: null,
+    responseElements: null,
+    eventID: randomUUID(),
+    readOnly: false,
+    resources: [resource(key)],
+    eventType: 'AwsServiceEvent',
+    managementEvent: true,
+    recipientAccountId: key.accountId,
+    serviceEventDetails: {
+      keyId: key.arn,
+      rotationType,
+      currentBackingKeyId: currentMaterial(key).id,
+      previousBackingKeyId: key.materials.at(-2)?.id,
+    },
+    eventCategory: 'Management',
+    strongroom: { outcome: 'answered', explanation: [] },
+  };
+}
+
+function resource({ accountId, arn }: SimulatedKey): Readonly<Record<string, string>> {
+  return { accountId, type: 'AWS::KMS::Key', ARN: arn };
+}
+
+function additionalEventData({ recipient, additionalEventData }: Note, succeeded: boolean): AuditRecord {
+  const data = {
+    ...(recipient === undefined ? {} : { recipient: recipientOf(recipient) }),
+    ...(succeeded ? additionalEventData : {}),
+  };
+  return Object.keys(data).length === 0 ? {} : { additionalEventData: data };
 }
 
 function userIdentity({ identity, accessKeyId }: Caller) {

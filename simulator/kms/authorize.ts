@@ -14,6 +14,8 @@ import type { Recipient } from './recipient.ts';
 export interface Question {
   /** Absent for operations without a key, CreateKey and GenerateRandom: they are IAM's alone. */
   readonly key?: SimulatedKey;
+  /** The resource in a key's place: an alias has no policy, so it is IAM's alone too. */
+  readonly aliasArn?: string;
   readonly encryptionContext?: ReadonlyMap<string, string>;
   readonly recipient?: Recipient | undefined;
   /** Condition keys that only this operation has. */
@@ -29,8 +31,8 @@ const NO_KEY_POLICY = parsePolicy(
 );
 
 /** Throws AccessDeniedException with AWS's text; the explanation goes to the side channel. */
-export function authorize(call: Call, question: Question): void {
-  const decision = decideCall(call, question);
+export function authorize(call: Call, question: Question, operation = call.operation): void {
+  const decision = decideCall(call, question, { operation });
   call.note.explanation = decision.explanation;
   if (!decision.allowed) throw accessDenied(decision);
 }
@@ -58,7 +60,7 @@ export function decideCall(
     {
       principal: call.caller.identity,
       action: `kms:${other.operation ?? call.operation}`,
-      keyArn: key?.arn ?? other.keyArn ?? '*',
+      keyArn: key?.arn ?? question.aliasArn ?? other.keyArn ?? '*',
       context: new Map([
         ...connectionContext(call),
         ...(key === undefined ? [] : keyContext(key)),

@@ -15,6 +15,9 @@ export interface World {
 /** What the record will say of the request (audit.ts). Never a plaintext, key material or a secret. */
 export interface Note {
   key?: SimulatedKey;
+  /** ReEncrypt's second key. */
+  destinationKey?: SimulatedKey;
+  additionalEventData?: Readonly<Record<string, unknown>>;
   recipient?: Recipient;
   requestParameters: Readonly<Record<string, unknown>>;
   responseElements?: Readonly<Record<string, unknown>>;
@@ -37,12 +40,39 @@ export interface Call {
 /** What an operation answers; blobs are base64 already. */
 export type Answer = Readonly<Record<string, unknown>>;
 
-/** The key that `KeyId` names. */
-export function requestedKey(call: Call): SimulatedKey {
-  const identifier = call.input.requiredString('KeyId', { max: 2048 });
-  const key = call.world.keys.find(identifier, call.caller.identity.accountId);
+/** The key that a member names, for operations that take a key id or key ARN and no alias. */
+export function keyOnly(call: Call, member: string): SimulatedKey {
+  const key = findKey(call, call.input.requiredString(member, { max: 2048 }), { aliases: false });
   call.note.key = key;
   return key;
+}
+
+export interface NamedKey {
+  readonly key: SimulatedKey;
+  /** The condition key that tells policies by which alias it was asked for. */
+  readonly aliasContext: Readonly<Record<string, readonly string[]>>;
+}
+
+/** The key that a member names in cryptographic operations and DescribeKey, which take aliases as well. */
+export function cryptographicKey(call: Call, member = 'KeyId'): NamedKey {
+  const identifier = call.input.requiredString(member, { max: 2048 });
+  const key = findKey(call, identifier, { aliases: true });
+  call.note.key = key;
+  return { key, aliasContext: aliasContext(identifier) };
+}
+
+export function findKey(
+  { world, caller }: Call,
+  identifier: string,
+  accepted: { readonly aliases: boolean },
+): SimulatedKey {
+  return world.keys.find(identifier, caller.identity.accountId, accepted);
+}
+
+/** `kms:RequestAlias` exists only where an alias was given (KMS developer guide, "AWS KMS condition keys"). */
+export function aliasContext(identifier: string | undefined): NamedKey['aliasContext'] {
+  const at = identifier?.indexOf('alias/') ?? -1;
+  return identifier === undefined || at < 0 ? {} : { 'kms:RequestAlias': [identifier.slice(at)] };
 }
 
 export function requestedRecipient(call: Call): Recipient | undefined {

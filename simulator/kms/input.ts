@@ -119,6 +119,10 @@ export class Input {
     return value === undefined ? undefined : new Input(asObject(value, this.#at(name)), this.#at(name));
   }
 
+  has(name: string): boolean {
+    return Object.hasOwn(this.#members, name);
+  }
+
   /** To be called when every member has been asked for. */
   end(): void {
     const unknown = Object.keys(this.#members).filter((name) => !this.#read.has(name));

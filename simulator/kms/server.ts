@@ -10,9 +10,24 @@ import type { Answer, Call, Note, World } from './call.ts';
 import { KmsException } from './exception.ts';
 import type { Fault, Faults } from './faults.ts';
 import { BODY_MAX_BYTES, Input } from './input.ts';
-import { decrypt, encrypt, generateDataKey, generateRandom } from './operations/cryptography.ts';
+import { createAlias, deleteAlias, listAliases, updateAlias } from './operations/aliases.ts';
+import {
+  decrypt,
+  encrypt,
+  generateDataKey,
+  generateDataKeyWithoutPlaintext,
+  generateRandom,
+} from './operations/cryptography.ts';
 import { createGrant, listGrants, revokeGrant } from './operations/grants.ts';
 import { createKey, describeKey, getKeyPolicy, putKeyPolicy } from './operations/keys.ts';
+import { reEncrypt } from './operations/re-encrypt.ts';
+import {
+  disableKeyRotation,
+  enableKeyRotation,
+  getKeyRotationStatus,
+  listKeyRotations,
+  rotateKeyOnDemand,
+} from './operations/rotation.ts';
 import type { Caller } from './principals.ts';
 import { expiredToken, verifySignature } from './signature.ts';
 
@@ -24,7 +39,18 @@ const OPERATIONS: ReadonlyMap<string, (call: Call) => Answer> = new Map([
   ['Encrypt', encrypt],
   ['Decrypt', decrypt],
   ['GenerateDataKey', generateDataKey],
+  ['GenerateDataKeyWithoutPlaintext', generateDataKeyWithoutPlaintext],
   ['GenerateRandom', generateRandom],
+  ['ReEncrypt', reEncrypt],
+  ['EnableKeyRotation', enableKeyRotation],
+  ['DisableKeyRotation', disableKeyRotation],
+  ['GetKeyRotationStatus', getKeyRotationStatus],
+  ['ListKeyRotations', listKeyRotations],
+  ['RotateKeyOnDemand', rotateKeyOnDemand],
+  ['CreateAlias', createAlias],
+  ['UpdateAlias', updateAlias],
+  ['DeleteAlias', deleteAlias],
+  ['ListAliases', listAliases],
   ['CreateGrant', createGrant],
   ['ListGrants', listGrants],
   ['RevokeGrant', revokeGrant],
@@ -62,6 +88,7 @@ export async function serve(wire: Wire, request: IncomingMessage, response: Serv
     if (fault?.kind === 'expired-credentials') throw expiredToken();
     if (fault?.kind === 'error') throw injected(fault);
     const operate = operationOf(request, operation);
+    wire.world.keys.rotateDue(at);
     const call: Call = {
       world: wire.world,
       operation,

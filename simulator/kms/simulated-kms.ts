@@ -8,7 +8,7 @@ import type { AddressInfo } from 'node:net';
 import type { TrustAnchor } from '../../shared/attestation/anchors.ts';
 import { parseGrant } from '../../shared/policy/grants.ts';
 import { parsePolicy } from '../../shared/policy/parse.ts';
-import type { AuditRecord } from './audit.ts';
+import { type AuditRecord, rotationRecord } from './audit.ts';
 import { wireTime } from './call.ts';
 import { Faults } from './faults.ts';
 import { KeyStore } from './keys.ts';
@@ -60,9 +60,9 @@ export async function startSimulatedKms(options: SimulatedKmsOptions): Promise<S
   if (options.attestationAnchors.length === 0)
     throw new TypeError('expected at least one attestation anchor');
   const callers = callersByAccessKey(options.principals);
-  const keys = new KeyStore(region);
-  for (const key of options.keys ?? []) addExistingKey(keys, accountId, key, now());
   const log = openLog(options.auditLog);
+  const keys = new KeyStore(region, (key, type, at) => log.write(rotationRecord(key, type, { region, at })));
+  for (const key of options.keys ?? []) addExistingKey(keys, accountId, key, now());
   const faults = new Faults();
   const wire: Wire = {
     world: { region, keys, attestationAnchors: options.attestationAnchors },

@@ -1,41 +1,46 @@
-/** Encrypt, Decrypt, GenerateDataKey, GenerateRandom (AWS KMS API reference, the pages of these names). */
+/** Encrypt, Decrypt, GenerateDataKey, GenerateDataKeyWithoutPlaintext, GenerateRandom (AWS KMS API reference, the pages of these names). */
 import { randomBytes } from 'node:crypto';
 import { authorize } from '../authorize.ts';
-import { type Answer, base64, type Call, requestedKey, requestedRecipient } from '../call.ts';
-import { keyIdOfBlob, openBlob, sealBlob } from '../ciphertext-blob.ts';
-import { invalidCiphertext, KmsException, validation } from '../exception.ts';
-import type { SimulatedKey } from '../keys.ts';
+import { type Answer, base64, type Call, cryptographicKey, requestedRecipient } from '../call.ts';
+import { openBlob, sealBlob } from '../ciphertext-blob.ts';
+import { KmsException, validation } from '../exception.ts';
+import { currentMaterial, type KeyMaterial } from '../keys.ts';
 import type { Recipient } from '../recipient.ts';
-import { requireKnownGrantTokens, stopDryRun } from './common.ts';
+import {
+  ALGORITHM,
+  CIPHERTEXT_MAX_BYTES,
+  expectSymmetric,
+  keyOfBlob,
+  readContext,
+  requireKnownGrantTokens,
+  shownContext,
+  stopDryRun,
+} from './common.ts';
 
 const PLAINTEXT_MAX_BYTES = 4096;
-const CIPHERTEXT_MAX_BYTES = 6144;
 const RANDOM_MAX_BYTES = 1024;
-/** KMS developer guide, "Quotas": all keys and values of an encryption context together. */
-const CONTEXT_MAX_CHARACTERS = 8192;
-const ALGORITHM = 'SYMMETRIC_DEFAULT';
 const ALGORITHM_CONTEXT = { 'kms:EncryptionAlgorithm': [ALGORITHM] };
 
 export function encrypt(call: Call): Answer {
   const { input, note } = call;
   const plaintext = input.requiredBlob('Plaintext', { max: PLAINTEXT_MAX_BYTES });
   try {
-    const key = requestedKey(call);
-    const encryptionContext = readContext(call);
-    readAlgorithm(call);
+    const { key, aliasContext } = cryptographicKey(call);
+    const encryptionContext = readContext(call, 'EncryptionContext');
+    expectSymmetric(call, 'EncryptionAlgorithm');
     requireKnownGrantTokens(call);
     const dryRun = input.flag('DryRun');
     input.end();
     note.requestParameters = {
       keyId: key.arn,
-      ...shown(encryptionContext),
+      ...shownContext('encryptionContext', encryptionContext),
       encryptionAlgorithm: ALGORITHM,
     };
-    authorize(call, { key, encryptionContext, context: ALGORITHM_CONTEXT });
+    authorize(call, { key, encryptionContext, context: { ...ALGORITHM_CONTEXT, ...aliasContext } });
     if (dryRun) stopDryRun();
     return {
       KeyId: key.arn,
-      CiphertextBlob: base64(sealBlob(key, plaintext, encryptionContext)),
+      CiphertextBlob: base64(sealBlob(key.id, currentMaterial(key), plaintext, encryptionContext)),
       EncryptionAlgorithm: ALGORITHM,
     };
   } finally {
@@ -46,22 +51,27 @@ export function encrypt(call: Call): Answer {
 export function decrypt(call: Call): Answer {
   const { input, note } = call;
   const blob = input.requiredBlob('CiphertextBlob', { max: CIPHERTEXT_MAX_BYTES });
-  const encryptionContext = readContext(call);
-  readAlgorithm(call);
+  const encryptionContext = readContext(call, 'EncryptionContext');
+  expectSymmetric(call, 'EncryptionAlgorithm');
   requireKnownGrantTokens(call);
   const dryRun = input.flag('DryRun');
   const recipient = requestedRecipient(call);
-  const key = keyOfBlob(call, blob);
+  const { key, aliasContext, ...named } = keyOfBlob(call, blob, 'KeyId');
   input.end();
-  note.requestParameters = { ...shown(encryptionContext), encryptionAlgorithm: ALGORITHM, keyId: key.arn };
-  authorize(call, { key, encryptionContext, recipient, context: ALGORITHM_CONTEXT });
-  const plaintext = openBlob(key.material, blob, encryptionContext);
+  note.requestParameters = {
+    ...shownContext('encryptionContext', encryptionContext),
+    encryptionAlgorithm: ALGORITHM,
+    keyId: key.arn,
+  };
+  authorize(call, { key, encryptionContext, recipient, context: { ...ALGORITHM_CONTEXT, ...aliasContext } });
+  const material = named.material();
+  const plaintext = openBlob(material.bytes, blob, encryptionContext);
   try {
     if (dryRun) stopDryRun();
     return {
       KeyId: key.arn,
       EncryptionAlgorithm: ALGORITHM,
-      ...forCaller(plaintext, key, recipient),
+      ...forCaller(plaintext, material, recipient),
     };
   } finally {
     plaintext.fill(0);
@@ -69,9 +79,22 @@ export function decrypt(call: Call): Answer {
 }
 
 export function generateDataKey(call: Call): Answer {
+  const recipient = requestedRecipient(call);
+  return makeDataKey(call, (plaintext, material) => forCaller(plaintext, material, recipient), recipient);
+}
+
+export function generateDataKeyWithoutPlaintext(call: Call): Answer {
+  return makeDataKey(call, (_plaintext, material) => ({ KeyMaterialId: material.id }));
+}
+
+function makeDataKey(
+  call: Call,
+  shown: (plaintext: Uint8Array, material: KeyMaterial) => Answer,
+  recipient?: Recipient,
+): Answer {
   const { input, note } = call;
-  const key = requestedKey(call);
-  const encryptionContext = readContext(call);
+  const { key, aliasContext } = cryptographicKey(call);
+  const encryptionContext = readContext(call, 'EncryptionContext');
   const keySpec = input.oneOf('KeySpec', ['AES_256', 'AES_128']);
   const numberOfBytes = input.integer('NumberOfBytes', { min: 1, max: RANDOM_MAX_BYTES });
   if ((keySpec === undefined) === (numberOfBytes === undefined)) {
@@ -79,21 +102,21 @@ export function generateDataKey(call: Call): Answer {
   }
   requireKnownGrantTokens(call);
   const dryRun = input.flag('DryRun');
-  const recipient = requestedRecipient(call);
   input.end();
   note.requestParameters = {
     keyId: key.arn,
-    ...shown(encryptionContext),
+    ...shownContext('encryptionContext', encryptionContext),
     ...(keySpec === undefined ? { numberOfBytes } : { keySpec }),
   };
-  authorize(call, { key, encryptionContext, recipient, context: ALGORITHM_CONTEXT });
+  authorize(call, { key, encryptionContext, recipient, context: { ...ALGORITHM_CONTEXT, ...aliasContext } });
   if (dryRun) stopDryRun();
   const plaintext = randomBytes(numberOfBytes ?? (keySpec === 'AES_128' ? 16 : 32));
+  const material = currentMaterial(key);
   try {
     return {
       KeyId: key.arn,
-      CiphertextBlob: base64(sealBlob(key, plaintext, encryptionContext)),
-      ...forCaller(plaintext, key, recipient),
+      CiphertextBlob: base64(sealBlob(key.id, material, plaintext, encryptionContext)),
+      ...shown(plaintext, material),
     };
   } finally {
     plaintext.fill(0);
@@ -119,51 +142,8 @@ export function generateRandom(call: Call): Answer {
 }
 
 /** With a recipient there is no Plaintext and no KeyMaterialId (KMS API reference, Decrypt). */
-function forCaller(plaintext: Uint8Array, key: SimulatedKey, recipient: Recipient | undefined): Answer {
+function forCaller(plaintext: Uint8Array, material: KeyMaterial, recipient: Recipient | undefined): Answer {
   return recipient === undefined
-    ? { Plaintext: base64(plaintext), KeyMaterialId: key.materialId }
+    ? { Plaintext: base64(plaintext), KeyMaterialId: material.id }
     : { CiphertextForRecipient: base64(recipient.seal(plaintext)) };
-}
-
-/** The blob names its key; a KeyId in the request may only confirm it. */
-function keyOfBlob(call: Call, blob: Uint8Array): SimulatedKey {
-  const named = call.input.string('KeyId', { max: 2048 });
-  const key = call.world.keys.ofBlob(keyIdOfBlob(blob));
-  if (key === undefined) throw invalidCiphertext('The ciphertext names a key that does not exist here.');
-  if (named !== undefined && call.world.keys.find(named, call.caller.identity.accountId) !== key) {
-    throw new KmsException(
-      'IncorrectKeyException',
-      'The key ID in the request does not identify a CMK that can perform this operation.',
-      { explanation: [`The ciphertext was made under ${key.arn}.`] },
-    );
-  }
-  call.note.key = key;
-  return key;
-}
-
-function readContext(call: Call): ReadonlyMap<string, string> {
-  const context = call.input.stringMap('EncryptionContext') ?? new Map<string, string>();
-  if ([...context].flat().join('').length > CONTEXT_MAX_CHARACTERS) {
-    throw validation('encryptionContext', `Member must have at most ${CONTEXT_MAX_CHARACTERS} characters`);
-  }
-  return context;
-}
-
-function readAlgorithm(call: Call): void {
-  const algorithm = call.input.oneOf('EncryptionAlgorithm', [
-    ALGORITHM,
-    'RSAES_OAEP_SHA_1',
-    'RSAES_OAEP_SHA_256',
-    'SM2PKE',
-  ]);
-  if (algorithm !== undefined && algorithm !== ALGORITHM) {
-    throw new KmsException(
-      'InvalidKeyUsageException',
-      `Algorithm ${algorithm} is incompatible with key spec SYMMETRIC_DEFAULT.`,
-    );
-  }
-}
-
-function shown(context: ReadonlyMap<string, string>): { encryptionContext?: Record<string, string> } {
-  return context.size === 0 ? {} : { encryptionContext: Object.fromEntries(context) };
 }

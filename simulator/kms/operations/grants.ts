@@ -5,10 +5,10 @@ import { parseGrant } from '../../../shared/policy/grants.ts';
 import type { Grant } from '../../../shared/policy/model.ts';
 import { isUniqueId } from '../../../shared/policy/principals.ts';
 import { accessDenied, authorize, decideCall, type Question } from '../authorize.ts';
-import { type Answer, type Call, requestedKey, wireTime } from '../call.ts';
+import { type Answer, type Call, keyOnly, wireTime } from '../call.ts';
 import { KmsException, validation } from '../exception.ts';
 import type { SimulatedKey, StoredGrant } from '../keys.ts';
-import { requireKnownGrantTokens, stopDryRun } from './common.ts';
+import { pageOf, requireKnownGrantTokens, stopDryRun } from './common.ts';
 
 /** Operations that a grant on a symmetric encryption key may name (KMS developer guide, "Grant operations"). */
 const GRANTABLE: readonly string[] = [
@@ -24,12 +24,10 @@ const GRANTABLE: readonly string[] = [
   'ReEncryptTo',
   'RetireGrant',
 ];
-const PAGE_MAX = 100;
-const PAGE_DEFAULT = 50;
 
 export function createGrant(call: Call): Answer {
   const { input, note, caller } = call;
-  const key = requestedKey(call);
+  const key = keyOnly(call, 'KeyId');
   const grantee = input.requiredString('GranteePrincipal', { max: 256 });
   const retiring = input.string('RetiringPrincipal', { max: 256 });
   const operations = readOperations(call);
@@ -81,9 +79,8 @@ export function createGrant(call: Call): Answer {
 
 export function listGrants(call: Call): Answer {
   const { input, note } = call;
-  const key = requestedKey(call);
-  const limit = input.integer('Limit', { min: 1, max: PAGE_MAX }) ?? PAGE_DEFAULT;
-  const marker = input.string('Marker', { max: 1024 });
+  const key = keyOnly(call, 'KeyId');
+  const page = pageOf(call, { most: 100, usual: 50 });
   const grantId = input.string('GrantId', { max: 128 });
   const grantee = input.string('GranteePrincipal', { max: 256 });
   input.end();
@@ -94,20 +91,17 @@ export function listGrants(call: Call): Answer {
       (grantId ?? entry.GrantId) === entry.GrantId &&
       (grantee ?? grant.granteePrincipal) === grant.granteePrincipal,
   );
-  const start = marker === undefined ? 0 : afterMarker(grants, marker);
-  const page = grants.slice(start, start + limit);
-  const last = page.at(-1);
-  const truncated = start + limit < grants.length;
-  return {
-    Grants: page.map(({ entry }) => entry),
-    Truncated: truncated,
-    ...(truncated && last !== undefined ? { NextMarker: markerOf(last) } : {}),
-  };
+  return page(
+    'Grants',
+    grants,
+    ({ entry }) => entry.GrantId,
+    ({ entry }) => entry,
+  );
 }
 
 export function revokeGrant(call: Call): Answer {
   const { input, note } = call;
-  const key = requestedKey(call);
+  const key = keyOnly(call, 'KeyId');
   const grantId = input.requiredString('GrantId', { max: 128 });
   const dryRun = input.flag('DryRun');
   input.end();
@@ -233,16 +227,6 @@ function sameGrant(key: SimulatedKey, name: string | undefined, wanted: object):
     const { GrantId: _id, CreationDate: _date, ...content } = entry;
     return JSON.stringify(content) === JSON.stringify(wanted);
   });
-}
-
-function markerOf({ entry }: StoredGrant): string {
-  return Buffer.from(entry.GrantId, 'latin1').toString('base64url');
-}
-
-function afterMarker(grants: readonly StoredGrant[], marker: string): number {
-  const index = grants.findIndex((grant) => markerOf(grant) === marker);
-  if (index < 0) throw new KmsException('InvalidMarkerException', 'The marker is not valid.');
-  return index + 1;
 }
 
 function lowerFirst(members: Constraints): Readonly<Record<string, unknown>> {

@@ -4,9 +4,9 @@ import type { Policy } from '../../../shared/policy/model.ts';
 import { parsePolicy } from '../../../shared/policy/parse.ts';
 import { checkKeyPolicyWrite } from '../../../shared/policy/write-rules.ts';
 import { authorize, decideCall } from '../authorize.ts';
-import { type Answer, type Call, requestedKey, wireTime } from '../call.ts';
+import { type Answer, type Call, cryptographicKey, keyOnly, wireTime } from '../call.ts';
 import { KmsException } from '../exception.ts';
-import type { SimulatedKey } from '../keys.ts';
+import { currentMaterial, type SimulatedKey } from '../keys.ts';
 import { requireKnownGrantTokens } from './common.ts';
 
 /** KMS API reference: the member may be this long; the document is held to its own, smaller limit. */
@@ -58,16 +58,16 @@ export function createKey(call: Call): Answer {
 }
 
 export function describeKey(call: Call): Answer {
-  const key = requestedKey(call);
+  const { key, aliasContext: context } = cryptographicKey(call);
   requireKnownGrantTokens(call);
   call.input.end();
   call.note.requestParameters = { keyId: key.arn };
-  authorize(call, { key });
+  authorize(call, { key, context });
   return { KeyMetadata: metadataOf(key) };
 }
 
 export function getKeyPolicy(call: Call): Answer {
-  const key = requestedKey(call);
+  const key = keyOnly(call, 'KeyId');
   requireDefaultName(call);
   call.input.end();
   call.note.requestParameters = { keyId: key.arn, policyName: 'default' };
@@ -77,7 +77,7 @@ export function getKeyPolicy(call: Call): Answer {
 
 export function putKeyPolicy(call: Call): Answer {
   const { input, note } = call;
-  const key = requestedKey(call);
+  const key = keyOnly(call, 'KeyId');
   requireDefaultName(call);
   const policyText = input.requiredString('Policy', { max: POLICY_MEMBER_MAX_CHARACTERS });
   const bypass = input.flag('BypassPolicyLockoutSafetyCheck');
@@ -197,6 +197,6 @@ function metadataOf(key: SimulatedKey): Answer {
           },
         }
       : {}),
-    CurrentKeyMaterialId: key.materialId,
+    CurrentKeyMaterialId: currentMaterial(key).id,
   };
 }

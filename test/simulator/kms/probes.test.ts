@@ -148,7 +148,8 @@ describeWithVectors('probes of labelled policies, over the wire', (folder) => {
       Object.entries(context).map(([name, value]) => [CONTEXT_KEY.exec(name)?.[1] as string, value]),
     );
     const Recipient = document === undefined ? {} : { Recipient: toRecipient(document) };
-    const blobOf = (id: string) => sealBlob({ id, material: new Uint8Array(32) }, Buffer.of(1), new Map());
+    const blobOf = (id: string) =>
+      sealBlob(id, { id: 'ab'.repeat(32), bytes: new Uint8Array(32) }, Buffer.of(1), new Map());
     const sent = {
       'kms:Decrypt': () =>
         client.send(
