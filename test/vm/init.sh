@@ -1,5 +1,5 @@
 #!/bin/busybox sh
-# The first process of the virtual machine: the usual mounts, then the checks, then the end of the machine.
+# The first process of the machine of the checks: the usual mounts, then the checks, then the end of the machine.
 BB=/bin/busybox
 $BB mkdir -p /proc /sys /dev /tmp
 $BB mount -t proc proc /proc
@@ -8,13 +8,12 @@ $BB mount -t devtmpfs devtmpfs /dev
 $BB mkdir -p /dev/shm
 $BB mount -t tmpfs -o mode=1777 tmpfs /dev/shm
 $BB mount -t tmpfs -o mode=1777 tmpfs /tmp
-echo 'the machine is up' >/dev/ttyS0
 $BB ifconfig lo 127.0.0.1 up
 cd /project
 export PATH=/nowhere
-/project/node_modules/NODE_PACKAGE/bin/node test/vm/guest/main.ts </dev/null >/dev/ttyS0 2>&1
+/bin/node test/vm/guest/main.ts </dev/null >/dev/ttyS1 2>/dev/ttyS0
 CODE=$?
 [ $CODE = 0 ] || $BB dmesg | $BB tail -n 20 >/dev/ttyS0
-echo "{\"end\":$CODE}" >/dev/ttyS0
+echo "{\"end\":$CODE}" >/dev/ttyS1
 $BB sleep 0.2
 $BB reboot -f

@@ -1,21 +1,20 @@
 /** The process that is /dev/nsm: the software NSM behind a character device. */
 import { NSM_IOCTL } from '../../../enclave/nsm/device.ts';
-import { encodeNsmResponse } from '../../../shared/nsm/device-side.ts';
+import { decodeNsmRequest, encodeNsmResponse } from '../../../shared/nsm/device-side.ts';
 import { createSimulatedCa } from '../../../simulator/nsm/ca.ts';
 import { newModuleId } from '../../../simulator/nsm/identity.ts';
-import { type HypervisorSocket, hypervisorSocket } from '../../../simulator/nsm/socket-client.ts';
 import { SoftwareNsm } from '../../../simulator/nsm/software-nsm.ts';
 import { type IoctlAnswer, serveCharacterDevice } from './cuse.ts';
 import { givenArgument, tell } from './helper.ts';
-import { type DeviceOptions, type DeviceReady, FAULT, type Fault, type OwnNsmOptions } from './nsm-fault.ts';
+import { type DeviceOptions, type DeviceReady, FAULT, type Fault } from './nsm-fault.ts';
 
 const EINVAL = 22;
 /** Long enough that a second request would be seen while the first is being served. */
 const SERVICE_MS = 10;
 
-const options = givenArgument<DeviceOptions>();
-const { handle, ready } = 'socket' in options ? forwarding(options.socket) : await ownNsm(options);
+const { handle, ready } = await softwareNsm(givenArgument<DeviceOptions>());
 const counts = { served: 0, atOnce: 0, mostAtOnce: 0 };
+const kinds: string[] = [];
 
 await serveCharacterDevice('nsm', async (command, request) => {
   counts.atOnce += 1;
@@ -26,6 +25,7 @@ await serveCharacterDevice('nsm', async (command, request) => {
     if (command !== NSM_IOCTL) return { errno: EINVAL };
     const text = Buffer.from(request).toString('latin1');
     if (text.startsWith(FAULT)) return await fault(JSON.parse(text.slice(FAULT.length)));
+    kinds.push(kindOf(request));
     return { response: await handle(request) };
   } finally {
     counts.atOnce -= 1;
@@ -35,11 +35,11 @@ tell(ready);
 
 type Handle = (request: Uint8Array) => Promise<Uint8Array>;
 
-async function ownNsm({
+async function softwareNsm({
   region,
   instanceId,
   pcrs,
-}: OwnNsmOptions): Promise<{ handle: Handle; ready: DeviceReady }> {
+}: DeviceOptions): Promise<{ handle: Handle; ready: DeviceReady }> {
   const now = new Date();
   const ca = await createSimulatedCa({ region, now });
   const bytesOf = (hex: string): Uint8Array => Buffer.from(hex, 'hex');
@@ -55,16 +55,12 @@ async function ownNsm({
   };
 }
 
-/** The hypervisor makes its socket when it starts the enclave, which is after this device. */
-function forwarding(path: string): { handle: Handle; ready: object } {
-  let hypervisor: Promise<HypervisorSocket> | undefined;
-  return {
-    handle: async (request) => {
-      hypervisor ??= hypervisorSocket(path);
-      return (await hypervisor).nsm(request);
-    },
-    ready: {},
-  };
+function kindOf(request: Uint8Array): string {
+  try {
+    return decodeNsmRequest(request).kind;
+  } catch {
+    return 'malformed';
+  }
 }
 
 async function fault({
@@ -72,12 +68,14 @@ async function fault({
   error,
   reportedLength,
   delayMs = 0,
-  counts: wanted,
+  counts: countsWanted,
+  kinds: kindsWanted,
 }: Fault): Promise<IoctlAnswer> {
   await new Promise((resolve) => setTimeout(resolve, delayMs));
   if (errno !== undefined) return { errno };
+  const wanted = countsWanted ? counts : kindsWanted ? kinds : undefined;
   const response = wanted
-    ? Buffer.from(JSON.stringify(counts))
+    ? Buffer.from(JSON.stringify(wanted))
     : encodeNsmResponse(error === undefined ? { kind: 'LockPCR' } : { kind: 'Error', error });
   return { response, ...(reportedLength === undefined ? {} : { reportedLength }) };
 }

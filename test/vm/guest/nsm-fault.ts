@@ -1,10 +1,7 @@
 /** What the checks and the process that is /dev/nsm say to each other. */
 import type { NsmErrorName } from '../../../shared/nsm/response.ts';
 
-/** An NSM of its own, or the hypervisor's behind this socket. */
-export type DeviceOptions = OwnNsmOptions | { readonly socket: string };
-
-export interface OwnNsmOptions {
+export interface DeviceOptions {
   readonly region: string;
   readonly instanceId: string;
   /** Registers by index, hexadecimal. */
@@ -24,5 +21,7 @@ export interface Fault {
   readonly delayMs?: number;
   /** Answers with the counts so far. */
   readonly counts?: boolean;
+  /** Answers with the kinds of requests that the NSM was asked so far, in order. */
+  readonly kinds?: boolean;
 }
 export const FAULT = 'strongroom-vm-fault:';
