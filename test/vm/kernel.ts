@@ -75,7 +75,7 @@ function downloadKernel(folder: string): string {
       });
       // A package that depends on no other kernel is one itself.
       const [, name = metaPackage] = /Depends: (linux-image-\d\S+)/.exec(depends) ?? [];
-      execFileSync('apt-get', ['download', name], { cwd: folder, stdio: 'pipe' });
+      execFileSync('apt-get', ['-o', 'Acquire::Retries=3', 'download', name], { cwd: folder, stdio: 'pipe' });
     } catch (error) {
       const { stderr = '' } = error as { stderr?: Buffer | string };
       failures.push(`${metaPackage}: ${stderr.toString().trim().split('\n').at(-1)}`);

@@ -28,7 +28,7 @@ try {
   process.exitCode = await run();
 } catch (error) {
   if (!(error instanceof CannotRun)) throw error;
-  console.log(`skipped: ${error.message}`);
+  console.log(`${required ? 'cannot run, and it is required' : 'skipped'}: ${error.message}`);
   process.exitCode = required ? 2 : 0;
 }
 
