@@ -31,6 +31,7 @@ export class Aside {
     out: string,
     companions: readonly string[] = [],
     onLeftover: (leftover: Leftover) => void = () => {},
+    mode = 0o777,
   ): Promise<Aside> {
     for (const path of [out, ...companions]) await expectAbsent(path);
     for (const path of [out, ...companions]) {
@@ -38,12 +39,19 @@ export class Aside {
     }
     const aside = new Aside(out);
     aside.#madeFolder = await mkdir(dirname(aside.#out), { recursive: true });
-    await mkdir(aside.#folder);
+    await mkdir(aside.#folder, mode);
     return aside;
   }
 
-  openFile(name: string): Promise<FileHandle> {
-    return open(join(this.#folder, name), 'wx+', 0o644);
+  openFile(name: string, mode = 0o644): Promise<FileHandle> {
+    return open(join(this.#folder, name), 'wx+', mode);
+  }
+
+  /** A folder inside, flushed by whoever made it once it is filled: `syncFolder` on what this resolves to. */
+  async makeFolder(name: string, mode: number): Promise<string> {
+    const path = join(this.#folder, name);
+    await mkdir(path, { recursive: true, mode });
+    return path;
   }
 
   async writeFile(name: string, content: Uint8Array): Promise<void> {

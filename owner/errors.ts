@@ -1,6 +1,6 @@
 import { type ErrorTable, StrongroomError } from '../shared/errors.ts';
 
-/** Causes of stopping an owner's command: keygen, seal, sign, convert, re-encrypt. */
+/** Causes of stopping an owner's command, from keygen and seal to verify, open and exec. */
 export const ownerErrors = {
   OWNER_WOULD_OVERWRITE: {
     exit: 2,
@@ -59,6 +59,53 @@ export const ownerErrors = {
     exit: 2,
     means: 'The folder is not a sealed model whose head and manifest belong together.',
     action: 'Give the folder that "strongroom seal" wrote.',
+  },
+  OWNER_WRAP_ABSENT: {
+    exit: 2,
+    means: 'The data key is not wrapped in the way that was asked for.',
+    action:
+      'See "strongroom inspect" for the KMS keys that wrap it; give --recovery-file if the recovery wrap lies elsewhere.',
+  },
+  OWNER_NO_SUCH_FILE: {
+    exit: 2,
+    means: 'The model has no file of that name, or several where one must be named.',
+    action: 'Name one of the files that "strongroom inspect" lists.',
+  },
+  OWNER_NO_ROOM: {
+    exit: 2,
+    means: 'The opened model does not fit where it should go.',
+    action:
+      'Free space, choose another place, or enlarge the tmpfs ("mount -o remount,size=SIZE /dev/shm"); nothing was opened.',
+  },
+  OWNER_NOT_MEMORY: {
+    exit: 2,
+    means: 'The folder for opened weights is not a tmpfs, so they would lie on a disk.',
+    action: 'Give a tmpfs, for example /dev/shm.',
+  },
+  OWNER_COMMAND_NOT_STARTED: {
+    exit: 2,
+    means: 'The command to run with the opened model could not be started.',
+    action: 'Check its name and that it may be executed; nothing of the model was left anywhere.',
+  },
+  OWNER_PAYLOAD_ALTERED: {
+    exit: 1,
+    means: 'The payload is not the ciphertext whose digests the head states.',
+    action: 'Copy the payload again from where it was published; if it stays so, it was altered.',
+  },
+  OWNER_CONTENT_FOREIGN: {
+    exit: 1,
+    means: 'The head is another than the one whose content id was given.',
+    action: 'Do not use it; get the model again, and compare the content id with its source.',
+  },
+  OWNER_MANIFEST_FALSE: {
+    exit: 1,
+    means: 'A file of the model does not have the SHA-256 that the manifest states for it.',
+    action: 'Do not rely on the digests of this manifest; seal the model again.',
+  },
+  OWNER_NOBODY_VOUCHES: {
+    exit: 3,
+    means: 'The parts fit together, but nothing that was given proves who made them.',
+    action: 'Give --signer KEY (or --content-id ID, or --key-file FILE) from a source that you trust.',
   },
 } as const satisfies ErrorTable;
 
