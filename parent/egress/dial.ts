@@ -3,6 +3,7 @@ import { connect, type Socket } from 'node:net';
 import { ParentError } from '../errors.ts';
 import { isForbiddenAddress } from './addresses.ts';
 import type { Destination } from './allow-list.ts';
+import { interleaved } from './resolve.ts';
 
 /** Every address of a name, in the order to try them. */
 export type Resolve = (host: string) => Promise<readonly string[]>;
@@ -40,12 +41,12 @@ export async function dialDestination(
     );
   }
   const remainingMs = options.timeoutMs - (performance.now() - started);
-  return dialAddresses(addresses.slice(0, ADDRESSES_MAX), destination.port, remainingMs);
+  return dialAddresses(interleaved(addresses).slice(0, ADDRESSES_MAX), destination.port, remainingMs);
 }
 
 /**
  * Tries the addresses in order and keeps the first connection: the next address starts when the one before it
- * has failed or has been silent for a moment (RFC 8305, without its sorting).
+ * has failed or has been silent for a moment (RFC 8305 5).
  */
 export function dialAddresses(
   addresses: readonly string[],

@@ -6,6 +6,7 @@ import { type Splice, splice } from '../splice.ts';
 import { throttled } from '../throttle.ts';
 import { type AllowList, parseAuthority } from './allow-list.ts';
 import { dialDestination, type Resolve } from './dial.ts';
+import { sharedLookups } from './resolve.ts';
 
 export interface EgressLimits {
   readonly connectTimeoutMs: number;
@@ -31,6 +32,7 @@ export function egress(options: {
 }): Egress {
   const { counters, limits } = options;
   const observe = throttled(options.observe);
+  const resolve = sharedLookups(options.resolve);
   const tunnels = new Set<Splice>();
 
   function refuse(connection: Duplex, status: string, destination: string, reason: string): void {
@@ -70,7 +72,7 @@ export function egress(options: {
     try {
       const upstream = await dialDestination(destination, {
         timeoutMs: limits.connectTimeoutMs,
-        resolve: options.resolve,
+        resolve,
       });
       if (connection.destroyed) {
         upstream.destroy();
