@@ -1,8 +1,14 @@
 /**
- * The calls that an owner makes to AWS KMS. A generated key policy allows a sealer DescribeKey and Encrypt and no
- * other; Decrypt is for keys of legacy models, whose policies are older than that.
+ * The calls that an owner makes to AWS KMS. A generated key policy allows a sealer DescribeKey, Encrypt, and ReEncrypt
+ * on the same key, and no other; Decrypt is for keys of legacy models, whose policies are older than that.
  */
-import { DecryptCommand, DescribeKeyCommand, EncryptCommand, type KMSClient } from '@aws-sdk/client-kms';
+import {
+  DecryptCommand,
+  DescribeKeyCommand,
+  EncryptCommand,
+  type KMSClient,
+  ReEncryptCommand,
+} from '@aws-sdk/client-kms';
 import { KEY_BYTES } from '../shared/sealed-model/format.ts';
 import { isKmsKeyArn, type KeyWrap } from '../shared/sealed-model/key-file.ts';
 import { OwnerError } from './errors.ts';
@@ -31,15 +37,21 @@ export function expectWrappable(keyArns: readonly string[]): void {
   }
 }
 
-/** Asked before anything is sealed: hours of sealing should not end at a key that cannot wrap. */
-export async function checkKmsKey({ client, keyArn }: KmsKey, signal?: AbortSignal): Promise<void> {
+/**
+ * Asked before anything is sealed: hours of sealing should not end at a key that cannot wrap. Resolves to the id of the
+ * key material that wraps at present, where KMS tells it.
+ */
+export async function checkKmsKey(
+  { client, keyArn }: KmsKey,
+  signal?: AbortSignal,
+): Promise<string | undefined> {
   expectWrappable([keyArn]);
   const { KeyMetadata: key } = await client
     .send(new DescribeKeyCommand({ KeyId: keyArn }), abortedBy(signal))
     .catch((cause: unknown) => failed(keyArn, 'DescribeKey', cause, signal));
   const usable =
     key?.KeyState === 'Enabled' && key.KeyUsage === 'ENCRYPT_DECRYPT' && key.KeySpec === 'SYMMETRIC_DEFAULT';
-  if (usable && key.Arn === keyArn) return;
+  if (usable && key.Arn === keyArn) return key.CurrentKeyMaterialId;
   throw unusable(
     `${keyArn} must be an enabled symmetric key for encryption; it is ${key?.KeyState}, ${key?.KeySpec}, ${key?.KeyUsage}`,
   );
@@ -62,6 +74,49 @@ export async function wrapWithKms(
     throw new OwnerError('OWNER_KMS_REFUSED', `KMS answered Encrypt with ${answer.KeyId}, not ${keyArn}.`);
   }
   return { kind: 'aws-kms', keyArn, ciphertextBlob: answer.CiphertextBlob };
+}
+
+export interface ReEncrypted {
+  readonly ciphertextBlob: Uint8Array;
+  /** Ids of the key's materials; absent where KMS does not tell them. */
+  readonly fromMaterial: string | undefined;
+  readonly toMaterial: string | undefined;
+}
+
+/**
+ * The same data key under the newest material of the same KMS key, without anybody seeing it. KMS refuses a blob that
+ * was not wrapped for this encryption context; whether it holds the right data key only the head's commitment tells.
+ */
+export async function reEncryptOnSameKey(
+  { client, keyArn }: KmsKey,
+  ciphertextBlob: Uint8Array,
+  encryptionContext: Record<string, string>,
+  signal?: AbortSignal,
+): Promise<ReEncrypted> {
+  expectWrappable([keyArn]);
+  const answer = await client
+    .send(
+      new ReEncryptCommand({
+        CiphertextBlob: ciphertextBlob,
+        SourceKeyId: keyArn,
+        SourceEncryptionContext: encryptionContext,
+        DestinationKeyId: keyArn,
+        DestinationEncryptionContext: encryptionContext,
+      }),
+      abortedBy(signal),
+    )
+    .catch((cause: unknown) => failed(keyArn, 'ReEncrypt', cause, signal));
+  if (answer.CiphertextBlob === undefined || answer.KeyId !== keyArn || answer.SourceKeyId !== keyArn) {
+    throw new OwnerError(
+      'OWNER_KMS_REFUSED',
+      `KMS answered ReEncrypt with ${answer.SourceKeyId} to ${answer.KeyId}, not with ${keyArn}.`,
+    );
+  }
+  return {
+    ciphertextBlob: answer.CiphertextBlob,
+    fromMaterial: answer.SourceKeyMaterialId,
+    toMaterial: answer.DestinationKeyMaterialId,
+  };
 }
 
 /** What `wrapWithKms` wrapped, in an ArrayBuffer of its own that the caller wipes. Only this key may have done it. */
@@ -93,12 +148,17 @@ export async function unwrapWithKms(
   );
 }
 
-function abortedBy(signal: AbortSignal | undefined): { abortSignal?: AbortSignal } {
+export function abortedBy(signal: AbortSignal | undefined): { abortSignal?: AbortSignal } {
   return signal === undefined ? {} : { abortSignal: signal };
 }
 
 /** A refusal is KMS's own answer; the SDK's and the network's failures have other remedies. */
-function failed(keyArn: string, operation: string, cause: unknown, signal: AbortSignal | undefined): never {
+export function failed(
+  keyArn: string,
+  operation: string,
+  cause: unknown,
+  signal: AbortSignal | undefined,
+): never {
   expectNotAborted(signal);
   const { name, message, code, $fault } = cause as Error & { code?: unknown; $fault?: unknown };
   const why = [name, code, message].filter((part) => typeof part === 'string' && part !== '').join(': ');

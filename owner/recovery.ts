@@ -6,6 +6,7 @@
  * RSA-OAEP with SHA-256, so that years from now stock tools open it; the OAEP label binds it to one model.
  */
 import { constants, type KeyObject, privateDecrypt, publicEncrypt } from 'node:crypto';
+import { basename, dirname, join, resolve } from 'node:path';
 import { parseStrictJson } from '../shared/json.ts';
 import { canonicalJson } from '../shared/sealed-model/canonical-json.ts';
 import type { Head } from '../shared/sealed-model/head.ts';
@@ -15,6 +16,22 @@ import { OwnerError } from './errors.ts';
 const FORMAT = 'strongroom-recovery-v1';
 const MODULUS_BITS_MIN = 3072;
 const LABEL = 'strongroom recovery wrap v1\0';
+
+/** Beside the sealed folder and never inside it, since that is published. */
+export function recoveryFileOf(folder: string): string {
+  return `${folder.replace(/\/+$/, '')}.recovery.json`;
+}
+
+/** Where a model that takes another's place waits to do so (key-life/replace-folder.ts). */
+export function nextOf(folder: string): string {
+  const path = resolve(folder);
+  return join(dirname(path), `.${basename(path)}.next`);
+}
+
+/** Where the wrap may be. The second is that of a replacement which was killed at its very end. */
+export function recoveryFilesOf(folder: string): readonly [string, string] {
+  return [recoveryFileOf(folder), recoveryFileOf(nextOf(folder))];
+}
 
 /** Throws OWNER_KEY_UNUSABLE unless the key is RSA with at least 3072 bits. */
 export function expectRecoveryKey(publicKey: KeyObject): void {

@@ -16,7 +16,7 @@ import { OwnerError } from './errors.ts';
 import { checkKmsKey, expectWrappable, type KmsKey, wrapWithKms } from './kms.ts';
 import type { Leftover } from './leftovers.ts';
 import { expectOutside, type Plaintext, plaintextOf } from './plaintext.ts';
-import { expectRecoveryKey, wrapForRecovery } from './recovery.ts';
+import { expectRecoveryKey, recoveryFileOf, wrapForRecovery } from './recovery.ts';
 import { expectNotAborted, spoolPipe } from './spool.ts';
 
 /** Called once all else is known to be in order. Each read gives the bytes that were there when it resolved, or rejects. */
@@ -104,11 +104,6 @@ export async function sealToFolder(request: SealToFolder): Promise<SealResult> {
   } finally {
     dataKey.fill(0);
   }
-}
-
-/** Never inside the sealed folder, which is published. */
-export function recoveryFileOf(out: string): string {
-  return `${out.replace(/\/+$/, '')}.recovery.json`;
 }
 
 /** Everything that can be known before the first byte is read: a training job may take days to end. */
