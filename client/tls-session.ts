@@ -11,6 +11,7 @@ import { createHash } from 'node:crypto';
 import net from 'node:net';
 import tls from 'node:tls';
 import { EXPORTER_BYTES, EXPORTER_LABEL } from '../shared/evidence/evidence.ts';
+import { TLS_PROFILE } from '../shared/tls-profile.ts';
 import { ClientError } from './errors.ts';
 import { ResponseReader } from './response-reader.ts';
 
@@ -43,11 +44,12 @@ export class TlsSession {
   static async open(origin: URL, { timeoutMs }: Deadline): Promise<TlsSession> {
     const host = origin.hostname.replace(/^\[|\]$/g, '');
     const socket = tls.connect({
+      ...TLS_PROFILE,
+      // The enclave has the choice among three; runtimes with an older OpenSSL do not know the first of them.
+      ecdhCurve: 'auto',
       host,
       port: Number(origin.port || 443),
       ...(net.isIP(host) === 0 ? { servername: host } : {}),
-      minVersion: 'TLSv1.3',
-      maxVersion: 'TLSv1.3',
       ALPNProtocols: ['http/1.1'],
       rejectUnauthorized: false,
       ca: [],

@@ -1,8 +1,8 @@
 /** TLS files that change under a running parent: a rotated certificate takes over without a restart. */
 import { statSync } from 'node:fs';
 import { codeOf } from '../shared/errors.ts';
+import { type LoadedTls, loadTls, type TlsFiles } from './load-tls.ts';
 import type { Observe } from './observe.ts';
-import { type LoadedTls, loadTls, type TlsFiles } from './tls-profile.ts';
 
 const LOOK_EVERY_MS = 1_000;
 const LOOK_WHEN_IDLE_EVERY_MS = 60 * 60 * 1_000;

@@ -8,6 +8,7 @@ import { nsmClient } from '../enclave/nsm/client.ts';
 import { createTlsIdentity, SERIAL_BYTES } from '../enclave/tls-identity.ts';
 import type { LoadedModel } from '../shared/evidence/evidence.ts';
 import { DEPLOYMENT_PCR, PCR_COUNT, pcrOfMeasuredBytes } from '../shared/pcr.ts';
+import { TLS_PROFILE } from '../shared/tls-profile.ts';
 import { createSimulatedCa } from './nsm/ca.ts';
 import { newInstanceId, newModuleId } from './nsm/identity.ts';
 import { SoftwareNsm } from './nsm/software-nsm.ts';
@@ -57,7 +58,7 @@ export async function startEvidenceEndpoint(models: readonly LoadedModel[]): Pro
     },
   });
   const server = createServer(
-    { key: Buffer.from(identity.key.buffer), cert: identity.certificatePem, minVersion: 'TLSv1.3' },
+    { ...TLS_PROFILE, key: Buffer.from(identity.key.buffer), cert: identity.certificatePem },
     async (request, response) => {
       const url = new URL(request.url ?? '/', 'https://enclave');
       if (url.pathname !== '/attestation') {

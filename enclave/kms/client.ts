@@ -11,6 +11,7 @@ import { connect, type TLSSocket } from 'node:tls';
 import { KMSClient } from '@aws-sdk/client-kms';
 import { NodeHttpHandler } from '@smithy/node-http-handler';
 import type { KmsKey } from '../../shared/deployment/kms-key.ts';
+import { TLS_PROFILE } from '../../shared/tls-profile.ts';
 import type { HostService } from '../host/host-service.ts';
 
 export interface KmsConnection {
@@ -80,10 +81,10 @@ class TunnelAgent extends Agent {
   async #open(): Promise<TLSSocket> {
     const tunnel = await this.#connection.host.connect(this.#host, 443, CONNECT_TIMEOUT_MS);
     const secure = connect({
+      ...TLS_PROFILE,
       socket: tunnel,
       servername: this.#host,
       ca: [...this.#connection.roots],
-      minVersion: 'TLSv1.3',
       rejectUnauthorized: true,
       ALPNProtocols: ['http/1.1'],
     });

@@ -1,11 +1,7 @@
 /** The TLS that ends in the enclave (docs/serving.md section 1). */
-import { constants } from 'node:crypto';
 import { createServer, type Server, type TLSSocket } from 'node:tls';
+import { TLS_PROFILE } from '../../shared/tls-profile.ts';
 import type { TlsIdentity } from '../tls-identity.ts';
-
-const CIPHERS = 'TLS_AES_256_GCM_SHA384:TLS_CHACHA20_POLY1305_SHA256';
-/** The hybrid group first: what is recorded today shall not be readable by a quantum computer. */
-const GROUPS = 'X25519MLKEM768:X25519:P-256';
 
 export interface TlsEvents {
   /** Handshake done. */
@@ -18,18 +14,11 @@ export interface TlsEvents {
 export function createTls(identity: TlsIdentity, handshakeMs: number, events: TlsEvents): Server {
   const { certificatePem, key } = identity;
   const server = createServer({
+    ...TLS_PROFILE,
     cert: certificatePem,
     key: Buffer.from(key.buffer, key.byteOffset, key.byteLength),
-    minVersion: 'TLSv1.3',
-    maxVersion: 'TLSv1.3',
-    ciphers: CIPHERS,
-    honorCipherOrder: true,
-    ecdhCurve: GROUPS,
     ALPNProtocols: ['http/1.1'],
     handshakeTimeout: handshakeMs,
-    // Tickets without content, and no store behind them: no session is ever resumed, so that every connection
-    // is a full handshake with evidence of its own.
-    secureOptions: constants.SSL_OP_NO_TICKET,
   });
   // OpenSSL has its own copy by now.
   key.fill(0);

@@ -1,8 +1,8 @@
 import type { ModelsConfig } from '../config/models.ts';
 import type { CredentialsProvider } from '../credentials/provider.ts';
+import { loadTls } from '../load-tls.ts';
 import type { Observe } from '../observe.ts';
 import { watchTls } from '../tls-files.ts';
-import { loadTls } from '../tls-profile.ts';
 import { folderStore } from './folder.ts';
 import { REMOTE_LIMITS, type RemoteLimits } from './patience.ts';
 import { registryRemote } from './registry.ts';

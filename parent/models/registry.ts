@@ -6,8 +6,8 @@
 import type { IncomingMessage } from 'node:http';
 import { Agent, request } from 'node:https';
 import type { RegistryModelsConfig } from '../config/models.ts';
+import type { LoadedTls } from '../load-tls.ts';
 import type { WatchedTls } from '../tls-files.ts';
-import type { LoadedTls } from '../tls-profile.ts';
 import { AGENT_OPTIONS, closeIdle } from './connections.ts';
 import { changed, failureOfStatus, malformed } from './failure.ts';
 import type { Remote, Version } from './remote.ts';

@@ -3,9 +3,9 @@ import { mkdtemp, rm, truncate, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { describe, expect, it } from 'vitest';
+import { loadTls } from '../../parent/load-tls.ts';
 import type { ParentEvent } from '../../parent/observe.ts';
 import { watchTls } from '../../parent/tls-files.ts';
-import { loadTls } from '../../parent/tls-profile.ts';
 import { createTestCa, type Issued } from './models/certificates.ts';
 import { writeFiles } from './models/stores.ts';
 

@@ -1,20 +1,9 @@
-/**
- * The one TLS profile of the parent, for either end: TLS 1.3 and nothing older, its three suites (RFC 8446 B.4),
- * no resumption. A resumed session would carry the identity of an older handshake past a changed certificate, so
- * clients keep no sessions (`maxCachedSessions: 0`) and servers issue no tickets.
- */
-import { constants, createPrivateKey, X509Certificate } from 'node:crypto';
+/** The certificates of an end of TLS, from files, under the one profile. */
+import { createPrivateKey, X509Certificate } from 'node:crypto';
 import { closeSync, fstatSync, constants as open, openSync, readSync } from 'node:fs';
 import { createSecureContext, rootCertificates, type SecureContext } from 'node:tls';
+import { TLS_PROFILE } from '../shared/tls-profile.ts';
 import { ParentError } from './errors.ts';
-
-const TLS_PROFILE = {
-  minVersion: 'TLSv1.3',
-  maxVersion: 'TLSv1.3',
-  ciphers: 'TLS_AES_256_GCM_SHA384:TLS_CHACHA20_POLY1305_SHA256:TLS_AES_128_GCM_SHA256',
-  ecdhCurve: 'X25519:P-256:P-384',
-  secureOptions: constants.SSL_OP_NO_TICKET,
-} as const;
 
 /** PEM files. */
 export interface TlsFiles {
