@@ -12,6 +12,7 @@ import { DEPLOYMENT_MAX_BYTES } from '../shared/deployment/deployment.ts';
 import { TELEMETRY_MAX_BYTES } from '../shared/telemetry.ts';
 import { type CredentialsProvider, encodeAwsCredentials } from './credentials/provider.ts';
 import type { Egress } from './egress/tunnel.ts';
+import { Exchanges } from './exchanges.ts';
 import { readBounded } from './files.ts';
 import type { ModelStore } from './models/store.ts';
 import type { Counters, Observe } from './observe.ts';
@@ -90,7 +91,12 @@ function createHttpServer(options: HostServiceOptions): Server {
     connectionsCheckingInterval: Math.min(1_000, limits.headersTimeoutMs),
     insecureHTTPParser: false,
   });
+  const exchanges = new Exchanges();
   server.on('request', (request, response) => {
+    if (!exchanges.begin(request.socket, response)) {
+      counters.add('host.refused.malformed');
+      return;
+    }
     route(request, response, options).catch((error: unknown) => {
       counters.add('host.failed');
       options.observe({
@@ -102,7 +108,8 @@ function createHttpServer(options: HostServiceOptions): Server {
     });
   });
   server.on('connect', (request: IncomingMessage, connection: Duplex, head: Buffer) => {
-    void options.egress.connect(request, connection, head);
+    if (exchanges.begin(connection)) void options.egress.connect(request, connection, head);
+    else counters.add('host.refused.malformed');
   });
   server.on('clientError', (_error, connection) => {
     counters.add('host.refused.malformed');
@@ -126,6 +133,7 @@ async function route(
   const path = request.url ?? '';
   response.sendDate = false;
 
+  if (request.httpVersion !== '1.1') return answerStatus(response, 400, { connection: 'close' });
   if (path === '/telemetry') {
     if (request.method !== 'POST') return answerStatus(response, 405, { allow: 'POST' });
     return takeTelemetry(request, response, options);

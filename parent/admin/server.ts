@@ -7,6 +7,7 @@ import { createServer, type IncomingMessage, type Server, type ServerResponse } 
 import type { AddressInfo } from 'node:net';
 import { type AdminConfig, isLoopbackAddress } from '../config/admin.ts';
 import { ParentError } from '../errors.ts';
+import { Exchanges } from '../exchanges.ts';
 import { createMetrics, type Metrics } from './metrics.ts';
 import type { AdminSources } from './sources.ts';
 
@@ -27,6 +28,7 @@ export interface RunningAdmin {
 export async function startAdmin(config: AdminConfig, sources: AdminSources): Promise<RunningAdmin> {
   const metrics = createMetrics();
   const live = sharedProbe(sources);
+  const exchanges = new Exchanges();
   const server = createServer(
     {
       maxHeaderSize: MAX_HEADER_BYTES,
@@ -37,6 +39,7 @@ export async function startAdmin(config: AdminConfig, sources: AdminSources): Pr
       insecureHTTPParser: false,
     },
     (request, response) => {
+      if (!exchanges.begin(request.socket, response)) return;
       answer(request, { sources, live, metrics }).then(
         (found) => send(request, response, found),
         () => send(request, response, text(500, 'The parent could not tell.\n')),

@@ -1,5 +1,6 @@
 /** Runs a program that is not ours: no shell, bounded output, a deadline, and nothing inherited. */
 import { spawn } from 'node:child_process';
+import { once } from 'node:events';
 import type { Readable } from 'node:stream';
 import { NitroError } from './errors.ts';
 
@@ -41,14 +42,17 @@ export async function runProgram(
     // group reaches what the program has forked.
     detached: true,
   });
+  if (child.pid === undefined) {
+    // Without a descriptor to spare it has no pipes either.
+    const [cause] = (await once(child, 'error')) as [Error];
+    throw new NitroError('NITRO_CLI_MISSING', `Cannot run ${program}: ${cause.message}`, cause);
+  }
+  const group = -child.pid;
   const end = Promise.withResolvers<number | undefined>();
-  child.once('error', (cause) => {
-    end.reject(new NitroError('NITRO_CLI_MISSING', `Cannot run ${program}: ${cause.message}`, cause));
-  });
   child.once('exit', (status) => end.resolve(status ?? undefined));
   const kill = (): void => {
     try {
-      if (child.pid !== undefined) process.kill(-child.pid, 'SIGKILL');
+      process.kill(group, 'SIGKILL');
     } catch {
       // It has just ended by itself.
     }

@@ -269,6 +269,17 @@ describe('the admin server', () => {
     expect(await raw(long)).toMatch(/^HTTP\/1\.1 431/);
   });
 
+  it('cuts a connection that asks again before its answer', async () => {
+    let asked = 0;
+    live = async () => {
+      asked += 1;
+      return true;
+    };
+    await raw('GET /readyz HTTP/1.1\r\nHost: localhost\r\n\r\n'.repeat(100)).catch(() => {});
+    expect(asked).toBe(1);
+    expect((await ask('/healthz')).status).toBe(200);
+  });
+
   it('says 500 without a word of the cause when its sources fail', async () => {
     Object.defineProperty(state, 'accepting', {
       get: () => {

@@ -10,7 +10,7 @@ import { HOST_SERVICE_LIMITS, type HostServiceLimits, startHostService } from '.
 import { folderStore } from '../../parent/models/folder.ts';
 import { Counters } from '../../parent/observe.ts';
 import { drip } from '../link/hostile-peer.ts';
-import { eventually, pattern, readAll, type Setup, setup } from './setup.ts';
+import { eventually, pattern, readAll, type Setup, setup, tcpServer } from './setup.ts';
 
 /** Sends these bytes on one connection and gives all that comes back until its end. */
 async function raw(at: Setup, request: string): Promise<string> {
@@ -263,6 +263,7 @@ describe('the host service: requests that try to be two', () => {
   });
 
   const broken = [
+    ['HTTP/1.0', 'GET /deployment HTTP/1.0\r\nHost: p\r\n\r\n'],
     ['no Host', 'GET /deployment HTTP/1.1\r\n\r\n'],
     ['a bare line feed', 'GET /deployment HTTP/1.1\nHost: p\n\n'],
     ['a folded header', 'GET /deployment HTTP/1.1\r\nHost: p\r\nA: b\r\n c\r\n\r\n'],
@@ -293,13 +294,34 @@ describe('the host service: requests that try to be two', () => {
   it('answers requests that come byte by byte, and several on one connection', async () => {
     await using at = await setup();
     const connection = await at.enclaveLink.dial(HOST_SERVICE_PORT, { timeoutMs: 5_000 });
-    const answer = readAll(connection);
+    let text = '';
+    connection.on('data', (chunk: Buffer) => (text += chunk));
     await drip(connection, 'GET /deployment HTTP/1.1\r\nHost: p\r\n\r\n');
+    await eventually(() => text).toContain('{"format":"example"}');
     await drip(connection, 'GET /models/iris/head HTTP/1.1\r\nHost: p\r\nConnection: close\r\n\r\n');
-    const text = (await answer).toString();
+    await eventually(() => text).toContain('the head');
     expect(statuses(text)).toEqual([200, 200]);
-    expect(text).toContain('{"format":"example"}');
-    expect(text).toContain('the head');
+  });
+
+  it('cuts a connection that asks again before its answer, having opened one file and no more', async () => {
+    await using at = await setup();
+    const connection = await at.enclaveLink.dial(HOST_SERVICE_PORT, { timeoutMs: 5_000 });
+    connection.write('GET /models/iris/payload HTTP/1.1\r\nHost: p\r\n\r\n'.repeat(1_000));
+    await readAll(connection);
+    expect(at.parent.counters()['host.models']).toBe(1);
+    expect(at.parent.counters()['host.refused.malformed']).toBeGreaterThan(0);
+  });
+
+  it('opens no tunnel on a connection that has not had its answer', async () => {
+    await using kms = await tcpServer((socket) => socket.pipe(socket));
+    const override = { address: '127.0.0.1', port: kms.port };
+    const destination = { host: 'kms.example', port: 443, maxConnections: 1, override };
+    await using at = await setup((config) => ({ ...config, egress: [destination] }));
+    const asked = 'GET /models/iris/payload HTTP/1.1\r\nHost: p\r\n\r\n';
+    const tunnel = 'CONNECT kms.example:443 HTTP/1.1\r\nHost: kms.example:443\r\n\r\n';
+    expect(statuses(await raw(at, asked + tunnel))).toEqual([]);
+    expect(at.parent.counters()).toMatchObject({ 'host.refused.malformed': 1 });
+    expect(at.parent.counters()['egress.opened.kms.example:443']).toBeUndefined();
   });
 });
 

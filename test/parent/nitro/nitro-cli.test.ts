@@ -1,6 +1,8 @@
+import { execFile } from 'node:child_process';
 import { chmod, mkdtemp, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { promisify } from 'node:util';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { nitroCli } from '../../../parent/nitro/nitro-cli.ts';
 import { FakeNitro, failure, said } from '../../support/fake-nitro.ts';
@@ -139,5 +141,18 @@ describe('the program', () => {
       delete process.env.STRONGROOM_TEST_CANARY;
       await rm(folder, { recursive: true });
     }
+  });
+
+  it('that cannot be started for want of a descriptor is an error, and not the end of the parent', async () => {
+    const script = `
+      import { openSync } from 'node:fs';
+      import { runProgram } from '${new URL('../../../parent/nitro/program.ts', import.meta.url).href}';
+      try { for (;;) openSync('/dev/null'); } catch {}
+      const { code, message } = await runProgram('/bin/true', [], { timeoutMs: 60_000 }).catch((error) => error);
+      console.log(code, message);
+    `;
+    const shell = ['-c', 'ulimit -n 64; exec "$0" --input-type=module-typescript -e "$1"'];
+    const run = promisify(execFile)('/bin/sh', [...shell, process.execPath, script]);
+    expect((await run).stdout).toBe('NITRO_CLI_MISSING Cannot run /bin/true: spawn /bin/true EMFILE\n');
   });
 });
