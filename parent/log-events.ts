@@ -16,6 +16,7 @@ export const LOG_EVENTS: Readonly<Record<string, LoggedEvent>> = {
   'reload-refused': { level: 'error', fields: ['code', 'message'] },
   draining: { level: 'info', fields: ['timeoutMs'] },
   stopped: { level: 'info', fields: ['graceful', 'counters'] },
+  'log-dropped': { level: 'warn', fields: ['count'] },
 
   'ingress-limited': { level: 'warn', fields: ['maxConnections', 'descriptorsFor'] },
   'ingress-refused': { level: 'warn', fields: ['reason', 'count'] },

@@ -1,5 +1,5 @@
 /** The parent's log: one JSON object a line with time, level and event (pino), and only what log-events.ts lists. */
-import { type DestinationStream, pino } from 'pino';
+import { pino } from 'pino';
 import { LOG_EVENTS, type LogLevel } from './log-events.ts';
 
 export interface LogEntry {
@@ -11,10 +11,33 @@ export interface LogEntry {
 
 export type Log = (entry: LogEntry) => void;
 
-const TEXT_MAX_CHARS = 1_000;
+export interface LogStream {
+  write(line: string): unknown;
+  /** Bytes that it holds because nobody has taken them yet. */
+  readonly writableLength?: number;
+}
 
-/** Writes to `stream` at once; a line never waits in memory for another one. */
-export function operatorLog(stream: DestinationStream): Log {
+const TEXT_MAX_CHARS = 1_000;
+/** Of each event: an enclave that somebody has taken over can cause most of them as often as it likes. */
+const LINES_PER_SECOND = 100;
+/** Node keeps what a pipe does not take, so a reader that stands still would cost memory without an end. */
+const WAITING_MAX_BYTES = 1024 * 1024;
+
+/** What is too much for reader or disk is left out, and counted by the next line that passes. */
+export function operatorLog(stream: LogStream, nowMs: () => number = () => performance.now()): Log {
+  const seconds = new Map<string, { readonly second: number; lines: number }>();
+  let dropped = 0;
+
+  function mayPass(event: string): boolean {
+    if ((stream.writableLength ?? 0) > WAITING_MAX_BYTES) return false;
+    const second = Math.floor(nowMs() / 1_000);
+    const found = seconds.get(event);
+    const current = found?.second === second ? found : { second, lines: 0 };
+    seconds.set(event, current);
+    current.lines += 1;
+    return current.lines <= LINES_PER_SECOND;
+  }
+
   const logger = pino(
     {
       base: null,
@@ -25,6 +48,14 @@ export function operatorLog(stream: DestinationStream): Log {
   );
   return ({ event, level, ...fields }) => {
     const known = Object.hasOwn(LOG_EVENTS, event) ? LOG_EVENTS[event] : undefined;
+    if (!mayPass(known === undefined ? 'unlisted' : event)) {
+      dropped += 1;
+      return;
+    }
+    if (dropped > 0) {
+      logger.warn({ event: 'log-dropped', count: dropped });
+      dropped = 0;
+    }
     if (known === undefined) {
       // Not silence, because something did happen; but none of its fields.
       logger.warn({ event: 'unlisted', name: event.slice(0, TEXT_MAX_CHARS) });

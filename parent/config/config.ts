@@ -1,8 +1,9 @@
 /** The parent's configuration file (docs/link.md section 6): strict JSON, every member known and bounded. */
-import { resolve } from 'node:path';
+import { dirname, resolve } from 'node:path';
 import { parseStrictJson, type StrictJson } from '../../shared/json.ts';
 import type { Destination } from '../egress/allow-list.ts';
 import { ParentError } from '../errors.ts';
+import { readBounded } from '../files.ts';
 import type { IngressConfig } from '../relay.ts';
 import { type AdminConfig, parseAdmin } from './admin.ts';
 import { type CredentialsConfig, parseCredentials } from './credentials.ts';
@@ -28,6 +29,14 @@ export interface ParentConfig {
   readonly enclave?: EnclaveConfig;
   /** Without it there is no admin port. */
   readonly admin?: AdminConfig;
+}
+
+/** Throws ParentError for anything that is not a configuration, and what the file system throws. */
+export async function readParentConfig(path: string): Promise<ParentConfig> {
+  const bytes = await readBounded(path, PARENT_CONFIG_MAX_BYTES);
+  if (bytes !== undefined) return parseParentConfig(bytes, dirname(resolve(path)));
+  const expected = `a regular file of at most ${PARENT_CONFIG_MAX_BYTES} bytes`;
+  throw new ParentError('PARENT_CONFIG_INVALID', `${path}: expected ${expected}, found something else.`);
 }
 
 /** Throws ParentError for anything that is not exactly a configuration. Paths are relative to `folder`. */

@@ -1,9 +1,8 @@
-import { readFile } from 'node:fs/promises';
-import { dirname, relative, resolve } from 'node:path';
+import { relative } from 'node:path';
 import { parseArgs } from 'node:util';
 import type { Link } from '../../link/link.ts';
 import { unixLink } from '../../link/unix.ts';
-import { type ParentConfig, parseParentConfig } from '../../parent/config/config.ts';
+import { readParentConfig } from '../../parent/config/config.ts';
 import type { LinkConfig } from '../../parent/config/link.ts';
 import { type Log, operatorLog } from '../../parent/log.ts';
 import { type Service, startService } from '../../parent/service.ts';
@@ -54,33 +53,43 @@ An enclave that fails to start or ends is no exit: it is started again, and the 
       },
     });
     if (values.config === undefined) throw new CommandError('USAGE', 'run needs --config FILE.');
-    if (values.check) return checkParent(await readConfig(values.config), values.json, io);
+    if (values.check) return checkParent(await readParentConfig(values.config), values.json, io);
     await runParent(values.config, io);
     return 0;
   },
 };
 
 async function runParent(path: string, io: CommandIo): Promise<void> {
-  const log = operatorLog({ write: (line) => io.stdout.write(line) });
-  const config = await readConfig(path);
+  const log = operatorLog(io.stdout);
+  const interrupt = interrupted(io.signal);
+  const starting = start(path, log);
+  // From the first moment on, because the signal would otherwise end the process; and one after the other, so that
+  // what was read last is what holds.
+  let turn: Promise<unknown> = starting.catch(() => {});
+  const reload = (): void => {
+    turn = turn
+      .then(async () => (await starting).reload(await readParentConfig(path)))
+      .catch((error: unknown) => log({ event: 'reload-refused', ...describe(error) }));
+  };
+  process.on('SIGHUP', reload);
+  try {
+    const service = await starting;
+    await interrupt;
+    await drain(service, log);
+  } finally {
+    process.off('SIGHUP', reload);
+  }
+}
+
+async function start(path: string, log: Log): Promise<Service> {
+  const config = await readParentConfig(path);
   const service = await startService(config, await openLink(config.link), log);
   const { address, port } = service.address;
   log({ event: 'ready', address, port });
   if (service.adminAddress !== undefined) {
     log({ event: 'admin-ready', address: service.adminAddress.address, port: service.adminAddress.port });
   }
-  const reload = (): void => {
-    readConfig(path)
-      .then((next) => service.reload(next))
-      .catch((error: unknown) => log({ event: 'reload-refused', ...describe(error) }));
-  };
-  process.on('SIGHUP', reload);
-  try {
-    await aborted(io.signal);
-    await drain(service, log);
-  } finally {
-    process.off('SIGHUP', reload);
-  }
+  return service;
 }
 
 async function drain(service: Service, log: Log): Promise<void> {
@@ -101,10 +110,6 @@ async function drain(service: Service, log: Log): Promise<void> {
   }
 }
 
-async function readConfig(path: string): Promise<ParentConfig> {
-  return parseParentConfig(await readFile(path), dirname(resolve(path)));
-}
-
 async function openLink(config: LinkConfig): Promise<Link> {
   if (config.kind === 'unix')
     return unixLink({ dial: shortest(config.dial), listen: shortest(config.listen) });
@@ -119,10 +124,20 @@ function shortest(folder: string): string {
   return fromHere.length < folder.length ? fromHere : folder;
 }
 
-function aborted(signal: AbortSignal): Promise<void> {
-  if (signal.aborted) return Promise.resolve();
+/**
+ * Resolves by a signal. A log that cannot be written (a full disk, a reader that left) aborts as well, and is no
+ * reason to end an enclave.
+ */
+function interrupted(aborted: AbortSignal): Promise<void> {
   return new Promise((resolve) => {
-    signal.addEventListener('abort', () => resolve(), { once: true });
+    const onAbort = (): void => {
+      const isWriteError = aborted.reason instanceof Error && 'code' in aborted.reason;
+      if (!isWriteError) resolve();
+    };
+    if (aborted.aborted) onAbort();
+    aborted.addEventListener('abort', onAbort, { once: true });
+    process.once('SIGINT', resolve);
+    process.once('SIGTERM', resolve);
   });
 }
 

@@ -1,7 +1,5 @@
 /** What the parent is told to do, and what it is given to hand to the enclave. */
-import { readFile } from 'node:fs/promises';
-import { dirname, resolve } from 'node:path';
-import { parseParentConfig } from '../../parent/config/config.ts';
+import { readParentConfig } from '../../parent/config/config.ts';
 import { StrongroomError } from '../../shared/errors.ts';
 import { readDeploymentFile } from '../deployment-file.ts';
 import {
@@ -36,7 +34,7 @@ export const configurationGroup: CheckGroup = {
 async function checkConfig({ configPath }: World, known: Known): Promise<Result> {
   if (configPath === undefined) return skipped('Give --config FILE to check what the parent is to do.');
   try {
-    known.config = parseParentConfig(await readFile(configPath), dirname(resolve(configPath)));
+    known.config = await readParentConfig(configPath);
     return ok(configPath);
   } catch (error) {
     return problem(messageOf(error), actionOf(error, 'Check the path and its permissions.'));

@@ -42,6 +42,7 @@ describe('the systemd unit', () => {
     expect(setting('KillMode')).toBe('mixed');
     expect(setting('KillSignal')).toBe('SIGTERM');
     expect(setting('Restart')).toBe('on-failure');
+    expect(setting('RestartForceExitStatus')).toBe('SIGHUP');
   });
 
   it('names files of this project', () => {

@@ -1,5 +1,6 @@
+import { tmpdir } from 'node:os';
 import { describe, expect, it } from 'vitest';
-import { parseParentConfig } from '../../parent/config/config.ts';
+import { parseParentConfig, readParentConfig } from '../../parent/config/config.ts';
 
 const CONFIG = {
   format: 'strongroom-parent/1',
@@ -143,5 +144,17 @@ describe('the parent’s configuration', () => {
         expect.objectContaining({ code: 'PARENT_CONFIG_INVALID' }),
       );
     }
+  });
+});
+
+describe("the parent's configuration file", () => {
+  it('is a regular file of bounded size', async () => {
+    for (const path of ['/dev/zero', tmpdir()]) {
+      await expect(readParentConfig(path)).rejects.toMatchObject({
+        code: 'PARENT_CONFIG_INVALID',
+        message: expect.stringContaining(path),
+      });
+    }
+    await expect(readParentConfig('/nowhere/parent.json')).rejects.toMatchObject({ code: 'ENOENT' });
   });
 });

@@ -87,6 +87,36 @@ describe("the parent's log", () => {
     expect(text.length).toBeLessThan(1_300);
   });
 
+  it('leaves out a flood of one event, counts it, and shows the others', () => {
+    let nowMs = 0;
+    log = operatorLog({ write: (line) => (text += line) }, () => nowMs);
+    for (let index = 0; index < 500; index += 1) log({ event: 'heartbeat', outcome: 'refused' });
+    log({ event: 'enclave-lost', reason: 'ended', servedMs: 1 });
+    expect(lines()).toHaveLength(102);
+    expect(lines().slice(-2)).toMatchObject([
+      { event: 'log-dropped', count: 400 },
+      { event: 'enclave-lost', reason: 'ended' },
+    ]);
+    nowMs = 1_000;
+    log({ event: 'heartbeat', outcome: 'answered' });
+    expect(lines().at(-1)).toMatchObject({ event: 'heartbeat', outcome: 'answered' });
+  });
+
+  it('leaves out what would wait in memory behind a reader that stands still', () => {
+    const stream = { writableLength: 0, write: (line: string) => (text += line) };
+    log = operatorLog(stream);
+    stream.writableLength = 2 * 1024 * 1024;
+    log({ event: 'reloaded', destinations: 1 });
+    log({ event: 'reloaded', destinations: 2 });
+    expect(text).toBe('');
+    stream.writableLength = 0;
+    log({ event: 'reloaded', destinations: 3 });
+    expect(lines()).toMatchObject([
+      { event: 'log-dropped', count: 2 },
+      { event: 'reloaded', destinations: 3 },
+    ]);
+  });
+
   it('lists every event that the parent tells of', () => {
     const files = [
       ...globSync('parent/**/*.ts', { cwd: ROOT, exclude: ['**/node_modules/**'] }),

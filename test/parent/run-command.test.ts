@@ -1,5 +1,6 @@
 import { type ChildProcess, spawn } from 'node:child_process';
 import { once } from 'node:events';
+import { closeSync, openSync } from 'node:fs';
 import { mkdtemp, rm, writeFile } from 'node:fs/promises';
 import { connect } from 'node:net';
 import { tmpdir } from 'node:os';
@@ -130,6 +131,38 @@ describe('strongroom run', () => {
     expect(await run.next('reload-refused')).toMatchObject({ code: 'PARENT_CONFIG_INVALID' });
     host.close();
   });
+
+  it.each(['a full disk', 'a reader that has left'])(
+    'goes on when its log cannot be written: %s',
+    async (why) => {
+      await writeConfig();
+      const full = openSync('/dev/full', 'w');
+      const started = spawn(
+        node,
+        [join(repository, 'scripts', 'strongroom.ts'), 'run', '--config', 'parent.json'],
+        { cwd: folder, stdio: ['ignore', why === 'a full disk' ? full : 'pipe', 'ignore'] },
+      );
+      closeSync(full);
+      child = started;
+      started.stdout?.destroy();
+      const ended = once(started, 'exit');
+      const host = hostService(unixLink({ dial: join(folder, 'p'), listen: join(folder, 'e') }));
+      const deployment = () =>
+        host.fetchDeployment().then(
+          (bytes) => Buffer.from(bytes).toString(),
+          () => undefined,
+        );
+      await eventually(deployment).toBe('first');
+      await writeFile(join(folder, 'second.json'), 'second');
+      await writeConfig({ deployment: 'second.json' });
+      // It has said several things by then, none of which could be written.
+      for (const signal of ['SIGHUP', 'SIGHUP'] as const) started.kill(signal);
+      await eventually(deployment).toBe('second');
+      started.kill('SIGTERM');
+      expect(await ended).toEqual([0, null]);
+      host.close();
+    },
+  );
 
   it('replaces the socket of a killed run', async () => {
     await writeConfig();

@@ -3,7 +3,7 @@ import { type ChildProcess, spawn } from 'node:child_process';
 import { generateKeyPairSync } from 'node:crypto';
 import { once } from 'node:events';
 import { mkdir, mkdtemp, rm, truncate, writeFile } from 'node:fs/promises';
-import { connect } from 'node:net';
+import { type AddressInfo, connect, createServer } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { createInterface } from 'node:readline';
@@ -159,6 +159,27 @@ async function echoed(port: unknown): Promise<string> {
 const enclaveIds = () => [...fake.running.keys()];
 
 describe('strongroom run with an enclave of its own', () => {
+  it('takes a SIGHUP while it is still starting, and reloads once it has started', async () => {
+    const { promise: asked, resolve } = Promise.withResolvers<void>();
+    const registry = createServer((socket) => {
+      registry.close();
+      socket.on('error', () => {});
+      // The parent waits for this TLS server until the socket is closed.
+      setTimeout(() => socket.destroy(), 1_000);
+      resolve();
+    });
+    await new Promise<void>((listening) => registry.listen(0, '127.0.0.1', listening));
+    const { port } = registry.address() as AddressInfo;
+    await writeConfig({ models: { kind: 'registry', url: `https://127.0.0.1:${port}` } });
+    const run = start();
+    await asked;
+    run.child.kill('SIGHUP');
+    await run.next('ready');
+    await run.next('reloaded');
+    run.child.kill('SIGTERM');
+    expect(await run.ended).toBe(0);
+  });
+
   it('starts it, relays to it, starts it again when it dies, and ends it with itself', async () => {
     await writeConfig({ admin: { port: 0 } });
     const run = start();
