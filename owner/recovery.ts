@@ -69,11 +69,7 @@ export function openRecoveryWrap(
   { context }: Pick<Head, 'context'>,
   privateKey: KeyObject,
 ): Uint8Array {
-  const value = parseStrictJson(file, { maxDepth: 2 }).value;
-  const members = ['algorithm', 'context', 'format', 'name', 'version', 'wrapped'] as const;
-  if (!isRecord(value, members) || value.format !== FORMAT || typeof value.wrapped !== 'string') {
-    throw refused('it does not follow the format');
-  }
+  const value = parse(file);
   if (value.context !== Buffer.from(context).toString('base64')) throw refused('it belongs to another model');
   try {
     const wrapped = decodeBase64(value.wrapped) ?? new Uint8Array(0);
@@ -85,6 +81,25 @@ export function openRecoveryWrap(
   } catch (cause) {
     throw refused('this private key does not open it', cause);
   }
+}
+
+/** Which model it says that it belongs to, in base64: a claim. Throws OWNER_RECOVERY_REFUSED. */
+export function contextOfRecovery(file: Uint8Array): string {
+  return parse(file).context;
+}
+
+function parse(file: Uint8Array): { readonly context: string; readonly wrapped: string } {
+  let value: unknown;
+  try {
+    value = parseStrictJson(file, { maxDepth: 2 }).value;
+  } catch (cause) {
+    throw refused('it is not strict JSON', cause);
+  }
+  const members = ['algorithm', 'context', 'format', 'name', 'version', 'wrapped'] as const;
+  if (!isRecord(value, members) || value.format !== FORMAT) throw refused('it does not follow the format');
+  const { context, wrapped } = value;
+  if (typeof context === 'string' && typeof wrapped === 'string') return { context, wrapped };
+  throw refused('it does not follow the format');
 }
 
 function padding(context: Uint8Array): { padding: number; oaepHash: string; oaepLabel: Buffer } {

@@ -13,6 +13,7 @@ import { planSeal } from '../shared/sealed-model/seal-plan.ts';
 import type { PayloadSource } from '../shared/sealed-model/source.ts';
 import { Aside } from './aside.ts';
 import { OwnerError } from './errors.ts';
+import { noteWrap } from './key-life/wrap-label.ts';
 import { checkKmsKey, expectWrappable, type KmsKey, wrapWithKms } from './kms.ts';
 import type { Leftover } from './leftovers.ts';
 import { expectOutside, type Plaintext, plaintextOf } from './plaintext.ts';
@@ -28,7 +29,9 @@ export interface SealToFolder {
   readonly input:
     | { readonly kind: 'paths'; readonly paths: readonly string[] }
     | { readonly kind: 'pipe'; readonly pipe: NodeJS.ReadableStream; readonly path: string }
-    | { readonly kind: 'source'; readonly open: OpenSource; readonly path: string };
+    | { readonly kind: 'source'; readonly open: OpenSource; readonly path: string }
+    /** Files that answer for their own bytes, under their own paths. */
+    | { readonly kind: 'opened'; readonly open: () => Promise<Plaintext> };
   /** The folder to create, usually NAME.sealed. */
   readonly out: string;
   /** Each wraps the data key; enclaves open the model through any of them. */
@@ -40,6 +43,8 @@ export interface SealToFolder {
   /** Private signing key; without it the manifest waits for `strongroom sign`. */
   readonly signer?: KeyObject;
   readonly sizes?: ChunkSizes;
+  /** Notes in each wrap when it was made; without it, none says so. */
+  readonly now?: () => Date;
   readonly signal?: AbortSignal;
   /** `totalBytes` is unknown while a pipe is being read. */
   readonly onProgress?: (phase: 'reading' | 'sealing', doneBytes: number, totalBytes?: number) => void;
@@ -58,7 +63,7 @@ export interface SealResult {
 /** Throws OwnerError, SealedModelError, or the file system's error (ENOSPC); then nothing is left behind. */
 export async function sealToFolder(request: SealToFolder): Promise<SealResult> {
   await expectSealable(request);
-  await Promise.all(request.kmsKeys.map((key) => checkKmsKey(key, request.signal)));
+  const materials = await Promise.all(request.kmsKeys.map((key) => checkKmsKey(key, request.signal)));
   const recoveryFile = request.recoveryKey === undefined ? undefined : recoveryFileOf(request.out);
   await using aside = await Aside.create(
     request.out,
@@ -75,7 +80,11 @@ export async function sealToFolder(request: SealToFolder): Promise<SealResult> {
     const plan = planSeal(request.identity, plaintext.files, salt, request.sizes);
     const encryptionContext = encryptionContextOf(plan);
     const wraps = await Promise.all(
-      request.kmsKeys.map((kmsKey) => wrapWithKms(kmsKey, dataKey, encryptionContext, request.signal)),
+      request.kmsKeys.map(async (kmsKey, index) => {
+        const wrap = await wrapWithKms(kmsKey, dataKey, encryptionContext, request.signal);
+        const { now } = request;
+        return now === undefined ? wrap : { ...wrap, label: noteWrap(undefined, now(), materials[index]) };
+      }),
     );
 
     const payloadSizeBytes = plan.geometry.payloadSizeBytes;
@@ -110,8 +119,7 @@ export async function sealToFolder(request: SealToFolder): Promise<SealResult> {
 async function expectSealable(request: SealToFolder): Promise<void> {
   const { identity, input, kmsKeys, signer, out } = request;
   expectKeptKey(request);
-  const fault =
-    faultOfIdentity(identity) ?? (input.kind === 'paths' ? undefined : faultOfPaths([input.path]));
+  const fault = faultOfIdentity(identity) ?? ('path' in input ? faultOfPaths([input.path]) : undefined);
   if (fault !== undefined) {
     throw new SealedModelError('SEALED_INPUT_INVALID', `This cannot be sealed: ${fault}.`);
   }
@@ -143,6 +151,7 @@ function expectSomething({ files }: Plaintext): void {
 async function gatherPlaintext(request: SealToFolder, payload: FileHandle): Promise<Plaintext> {
   const { input, signal, onProgress } = request;
   if (input.kind === 'paths') return plaintextOf(input.paths);
+  if (input.kind === 'opened') return input.open();
   if (input.kind === 'source') {
     const source = await input.open((doneBytes, totalBytes) =>
       onProgress?.('reading', doneBytes, totalBytes),

@@ -69,6 +69,11 @@ export async function readPrivateKey(path: string): Promise<KeyObject> {
   }
 }
 
+/** Only a private key has one to give: createPublicKey refuses a public one. */
+export function publicHalfOf(privateKey: KeyObject): KeyObject {
+  return createPublicKey(privateKey);
+}
+
 /** Refuses a private key: whoever keeps one where a public key is expected should hear of it. */
 export async function readPublicKey(path: string): Promise<KeyObject> {
   const file = await openKeyFile(path);

@@ -21,6 +21,11 @@ export const commandErrors = {
     means: 'Something failed that the command did not foresee.',
     action: 'Run it without --json for the details; if the message does not help, please report it.',
   },
+  RESULT_UNSEEN: {
+    exit: 3,
+    means: 'What was asked for was done, but its result could not be read back.',
+    action: 'Do not repeat the change. Look at the result again, with credentials that may see it.',
+  },
   INTERRUPTED: {
     exit: 1,
     means: 'The command was interrupted and cleaned up after itself.',

@@ -53,7 +53,7 @@ export interface SealOptionValues {
 
 export type SealOptions = Pick<
   SealToFolder,
-  'identity' | 'out' | 'kmsKeys' | 'recoveryKey' | 'signer' | 'dataKey'
+  'identity' | 'out' | 'kmsKeys' | 'recoveryKey' | 'signer' | 'dataKey' | 'now'
 > &
   Disposable;
 
@@ -79,6 +79,7 @@ export async function readSealOptions(
     identity,
     out,
     kmsKeys,
+    now: () => new Date(),
     ...(dataKey === undefined ? {} : { dataKey }),
     ...(recoveryKey === undefined ? {} : { recoveryKey }),
     ...(signer === undefined ? {} : { signer }),
@@ -94,7 +95,7 @@ export function required(command: string, value: string | undefined, option: str
   return value;
 }
 
-function versionOf(text: string): number {
+export function versionOf(text: string): number {
   if (/^[1-9][0-9]{0,14}$/.test(text)) return Number(text);
   throw new CommandError('USAGE', `--version must be a positive integer, not ${JSON.stringify(text)}.`);
 }

@@ -1,0 +1,104 @@
+/** The same change for many models: some at a time, each on its own, and any of them done again without harm. */
+import { lstat, readdir, realpath } from 'node:fs/promises';
+import { basename, dirname, join } from 'node:path';
+import { codeOf, StrongroomError } from '../../shared/errors.ts';
+import { OwnerError } from '../errors.ts';
+import { type Rewrap, type RewrapResult, rewrapFolder } from './rewrap.ts';
+
+export type RewrapReport =
+  | ({ readonly outcome: 'done' | 'current' } & RewrapResult)
+  | {
+      readonly outcome: 'refused' | 'unreachable' | 'not-reached';
+      readonly folder: string;
+      readonly error: { readonly code: string; readonly message: string; readonly action: string };
+    };
+
+/**
+ * Every sealed model below a folder, or below those that begin with a prefix (`models/iris-`), by path. What lies
+ * inside a sealed model, hidden folders and symbolic links are not looked at. Throws OWNER_MODEL_UNKNOWN if none.
+ */
+export async function findSealedModels(prefix: string): Promise<readonly string[]> {
+  const status = await lstat(prefix).catch(() => undefined);
+  const roots = status?.isDirectory() === true ? [prefix] : await beginningWith(prefix);
+  const found = (await Promise.all(roots.map(sealedBelow))).flat();
+  if (found.length > 0) return found.sort();
+  throw new OwnerError('OWNER_MODEL_UNKNOWN', `There is no sealed model at or below ${prefix}.`);
+}
+
+async function beginningWith(prefix: string): Promise<string[]> {
+  const folder = dirname(prefix);
+  const entries = await readdir(folder, { withFileTypes: true });
+  return entries
+    .filter((entry) => entry.isDirectory() && entry.name.startsWith(basename(prefix)))
+    .map(({ name }) => join(folder, name));
+}
+
+async function sealedBelow(folder: string): Promise<string[]> {
+  const entries = await readdir(folder, { withFileTypes: true });
+  if (entries.some((entry) => entry.isFile() && entry.name === 'head')) return [folder];
+  const below = entries.filter((entry) => entry.isDirectory() && !entry.name.startsWith('.'));
+  return (await Promise.all(below.map(({ name }) => sealedBelow(join(folder, name))))).flat();
+}
+
+/** Resolves to a report in the order of the folders, whatever becomes of single ones. */
+export async function rewrapAll(
+  folders: readonly string[],
+  requestOf: (folder: string) => Rewrap,
+  {
+    atOnce,
+    onReport,
+  }: { readonly atOnce: number; readonly onReport?: (report: RewrapReport, doneCount: number) => void },
+): Promise<readonly RewrapReport[]> {
+  const queue = [...(await withoutRepeats(folders)).entries()];
+  const reports: RewrapReport[] = [];
+  let doneCount = 0;
+  const work = async (): Promise<void> => {
+    for (let next = queue.shift(); next !== undefined; next = queue.shift()) {
+      const [index, folder] = next;
+      const report = await reportOn(folder, requestOf);
+      reports[index] = report;
+      onReport?.(report, ++doneCount);
+    }
+  };
+  await Promise.all(Array.from({ length: atOnce }, work));
+  return reports;
+}
+
+async function reportOn(folder: string, requestOf: (folder: string) => Rewrap): Promise<RewrapReport> {
+  try {
+    const request = requestOf(folder);
+    if (request.signal?.aborted === true) {
+      return {
+        outcome: 'not-reached',
+        folder,
+        error: { code: 'INTERRUPTED', message: 'Stopped before its turn.', action: 'Run the command again.' },
+      };
+    }
+    const result = await rewrapFolder(request);
+    return { outcome: result.changed ? 'done' : 'current', ...result };
+  } catch (error) {
+    const message = error instanceof Error ? error.message : String(error);
+    const known = error instanceof StrongroomError ? error : undefined;
+    return {
+      outcome: known?.exitCode === 3 ? 'unreachable' : 'refused',
+      folder,
+      error: {
+        code: codeOf(error) ?? 'UNEXPECTED',
+        message,
+        action: known?.action ?? 'Run it for this model alone.',
+      },
+    };
+  }
+}
+
+/** One folder under two names would be two writers of one key.json. */
+async function withoutRepeats(folders: readonly string[]): Promise<readonly string[]> {
+  const seen = new Set<string>();
+  const kept: string[] = [];
+  for (const folder of folders) {
+    const real = await realpath(folder).catch(() => folder);
+    if (!seen.has(real)) kept.push(folder);
+    seen.add(real);
+  }
+  return kept;
+}
