@@ -25,7 +25,7 @@ const START_TIMEOUT_MS = 10_000;
 
 /** Two processors: one carries, one makes the load. With more, the load has all the others. */
 export function divideProcessors(count: number): Processors {
-  if (count < 2 || spawnSync('taskset', ['--version']).status !== 0) return {};
+  if (count < 2 || missing('taskset')) return {};
   return { carrier: '0', carrierOfTwo: '0,1', load: count === 2 ? '1' : `${count > 3 ? 2 : 1}-${count - 1}` };
 }
 
@@ -41,7 +41,7 @@ export async function startPeers(
 ): Promise<{ readonly peers: readonly Peer[]; readonly skipped: readonly string[] }> {
   const peers: Peer[] = [{ name: 'direct', port: directPort, stop: async () => {} }];
   const skipped: string[] = [];
-  const own = await startWorker(join(import.meta.dirname, 'own-relay.ts'), [folder], processors.carrier);
+  const own = await startWorker(new URL('./own-relay.ts', import.meta.url), [folder], processors.carrier);
   peers.push({ name: 'relay', port: own.ready[0] as number, pid: own.pid, stop: own.stop });
 
   if (missing('socat')) skipped.push('socat');

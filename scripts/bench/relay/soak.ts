@@ -56,7 +56,7 @@ export async function startSoak(options: SoakOptions): Promise<Soak> {
   const listener = await enclaveLink.listen(SERVICE_PORT, (stream) => serveTransfer(stream, failed));
 
   const parent = await startWorker<SoakQuestion, SoakSample>(
-    join(import.meta.dirname, 'soak-parent.ts'),
+    new URL('./soak-parent.ts', import.meta.url),
     [folder, EGRESS_HOST, String(egressPort), String(options.idleTimeoutMs)],
     undefined,
     ['--expose-gc'],

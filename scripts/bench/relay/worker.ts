@@ -1,6 +1,7 @@
 /** A process of the benchmark's own that answers one question at a time over Node's channel between processes. */
 import { type ChildProcess, spawn } from 'node:child_process';
 import { once } from 'node:events';
+import { fileURLToPath } from 'node:url';
 
 export interface Worker<Question, Answer = number[]> {
   readonly pid: number;
@@ -10,16 +11,16 @@ export interface Worker<Question, Answer = number[]> {
 
 /** Starts `file` on these processors, if any are named, and waits for its first word. */
 export async function startWorker<Question extends object, Answer = number[]>(
-  file: string,
+  file: URL,
   args: readonly string[],
   processors?: string,
   flags: readonly string[] = [],
 ): Promise<Worker<Question, Answer> & { readonly ready: Answer }> {
-  const child = spawnOn(processors, process.execPath, [...flags, file, ...args]);
+  const child = spawnOn(processors, process.execPath, [...flags, fileURLToPath(file), ...args]);
   const answer = async (): Promise<Answer> => {
     const gone = new AbortController();
     const exited = once(child, 'exit', { signal: gone.signal }).then(() => {
-      throw new Error(`${file} ended`);
+      throw new Error(`${file.pathname} ended`);
     });
     try {
       return await Promise.race([once(child, 'message').then(([message]) => message as Answer), exited]);
