@@ -55,7 +55,10 @@ export async function readLegacyKey(
 
 const ASSOCIATED_DATA_MAX_BYTES = 1 << 20;
 
-async function readAssociatedData({ aad, 'aad-file': file }: LegacyKeyValues): Promise<Buffer | undefined> {
+export async function readAssociatedData({
+  aad,
+  'aad-file': file,
+}: Pick<LegacyKeyValues, 'aad' | 'aad-file'>): Promise<Buffer | undefined> {
   if (aad !== undefined && file !== undefined) {
     throw new CommandError('USAGE', '--aad and --aad-file are two ways to say the same; give one.');
   }

@@ -28,9 +28,16 @@ function noCommand(word: string): string {
   return `There is no command "${word}". ${hint}`;
 }
 
+/** What stands after `--` belongs to a command that is run (`strongroom exec`), or is a path that looks like an option. */
+function ownArguments(args: readonly string[]): readonly string[] {
+  const end = args.indexOf('--');
+  return end === -1 ? args : args.slice(0, end);
+}
+
 /** Runs one command line and resolves to its exit code; every error is reported here and nowhere else. */
 export async function main(args: readonly string[], io: CommandIo): Promise<number> {
-  const json = args.includes('--json');
+  const own = ownArguments(args);
+  const json = own.includes('--json');
   try {
     const found = findCommand(args);
     if (found === undefined) {
@@ -42,7 +49,7 @@ export async function main(args: readonly string[], io: CommandIo): Promise<numb
     }
     const load = COMMANDS[found.name] as (typeof COMMANDS)[string];
     const { command } = await load();
-    if (found.rest.includes('--help') || found.rest.includes('-h')) {
+    if (own.includes('--help') || own.includes('-h')) {
       io.stdout.write(`${command.help.trim()}\n`);
       return 0;
     }

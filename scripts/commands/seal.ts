@@ -1,9 +1,10 @@
-import { extname } from 'node:path';
 import { parseArgs } from 'node:util';
+import { formatOfName, guessFormat } from '../../owner/model-format.ts';
 import { type SealToFolder, sealToFolder } from '../../owner/seal-model.ts';
 import type { Command, CommandIo } from '../command.ts';
 import { CommandError } from '../errors.ts';
 import { progressLine } from '../progress.ts';
+import { isLegacyLayout, SEAL_LEGACY_HELP, SEAL_LEGACY_OPTIONS, sealLegacyLayout } from '../seal-legacy.ts';
 import {
   describeSeal,
   expectPlaceUsed,
@@ -33,13 +34,16 @@ What is sealed:
       --name NAME           the model's name (letters, digits, ".", "_", "-")
       --version N           a positive integer; deployments state a minimum
       --label TEXT          a version label for people
-      --format FORMAT       for example onnx or gguf; default: the extension of the only file
+      --format FORMAT       for example onnx, gguf or safetensors; default: what the files begin with, or their
+                            extension
       --as FILE             with "-": the name that the pipe's bytes get inside the model
   -o, --out OUT             the folder to create
 
 ${WHO_CAN_OPEN_HELP}
 
 ${KMS_PLACE_HELP}
+
+${SEAL_LEGACY_HELP}
 
       --json                print the result as JSON
 
@@ -54,11 +58,18 @@ Exit codes: 0 sealed, 1 refused (KMS, exposed key), 2 usage or unusable input,
     const { values, positionals } = parseArgs({
       args: [...args],
       allowPositionals: true,
-      options: SEAL_OPTIONS,
+      options: { ...SEAL_OPTIONS, ...SEAL_LEGACY_OPTIONS },
     });
-    const input = inputOf(positionals, values.as, io);
     expectPlaceUsed(values['kms-key'], kmsPlaceOf(values));
-    using options = await readSealOptions('seal', values, values.format ?? formatOf(input));
+    if (isLegacyLayout(values.format)) {
+      await sealLegacyLayout(values.format, values, onlyInput(positionals, io), io);
+      return 0;
+    }
+    if ((values.aad ?? values['aad-file']) !== undefined || values.metadata.length > 0) {
+      throw new CommandError('USAGE', '--aad and --metadata are for --format encmodel and envmodel.');
+    }
+    const input = inputOf(positionals, values.as, io);
+    using options = await readSealOptions('seal', values, values.format ?? (await formatOf(input)));
     const progress = progressLine(io.stderr, () => performance.now());
     try {
       const result = await sealToFolder({
@@ -79,18 +90,12 @@ Exit codes: 0 sealed, 1 refused (KMS, exposed key), 2 usage or unusable input,
   },
 };
 
-type Input = Exclude<SealToFolder['input'], { readonly kind: 'source' }>;
+type Input = Extract<SealToFolder['input'], { readonly kind: 'paths' | 'pipe' }>;
 
 function inputOf(positionals: readonly string[], as: string | undefined, io: CommandIo): Input {
   if (positionals.length === 0) throw new CommandError('USAGE', 'seal needs files, one folder, or "-".');
   if (positionals.length === 1 && positionals[0] === '-') {
-    if (io.stdin.isTTY === true) {
-      throw new CommandError(
-        'USAGE',
-        '"-" reads a pipe, and standard input is a terminal: TRAINING | strongroom seal ... -',
-      );
-    }
-    return { kind: 'pipe', pipe: io.stdin, path: required('seal', as, '--as') };
+    return { kind: 'pipe', pipe: pipeOf(io), path: required('seal', as, '--as') };
   }
   if (positionals.includes('-')) {
     throw new CommandError('USAGE', 'A pipe ("-") is sealed alone, without files beside it.');
@@ -99,9 +104,25 @@ function inputOf(positionals: readonly string[], as: string | undefined, io: Com
   return { kind: 'paths', paths: positionals };
 }
 
-function formatOf(input: Input): string {
-  const names = input.kind === 'pipe' ? [input.path] : input.paths;
-  const extension = names.length === 1 ? extname(names[0] as string).slice(1) : '';
-  if (extension === '') throw new CommandError('USAGE', 'seal needs --format for a folder or several files.');
-  return extension.toLowerCase();
+/** A legacy layout holds one file. */
+function onlyInput(positionals: readonly string[], io: CommandIo): Parameters<typeof sealLegacyLayout>[2] {
+  const [path, ...rest] = positionals;
+  if (path === undefined || rest.length > 0) {
+    throw new CommandError('USAGE', 'A legacy layout holds one file: seal needs one file, or "-".');
+  }
+  return path === '-' ? { kind: 'pipe', pipe: pipeOf(io) } : { kind: 'file', path };
+}
+
+function pipeOf(io: CommandIo): CommandIo['stdin'] {
+  if (io.stdin.isTTY !== true) return io.stdin;
+  throw new CommandError(
+    'USAGE',
+    '"-" reads a pipe, and standard input is a terminal: TRAINING | strongroom seal ... -',
+  );
+}
+
+async function formatOf(input: Input): Promise<string> {
+  const format = input.kind === 'pipe' ? formatOfName(input.path) : await guessFormat(input.paths);
+  if (format !== undefined) return format;
+  throw new CommandError('USAGE', 'seal needs --format: the files do not tell it, or tell several.');
 }
