@@ -102,7 +102,7 @@ function createHttpServer(options: HostServiceOptions): Server {
       options.observe({
         event: 'host-request-failed',
         path: (request.url ?? '').slice(0, 200),
-        error: nameOf(error),
+        error: codeOf(error),
       });
       answerStatus(response, 500);
     });
@@ -111,8 +111,9 @@ function createHttpServer(options: HostServiceOptions): Server {
     if (exchanges.begin(connection)) void options.egress.connect(request, connection, head);
     else counters.add('host.refused.malformed');
   });
-  server.on('clientError', (_error, connection) => {
-    counters.add('host.refused.malformed');
+  server.on('clientError', (error, connection) => {
+    // Not HTTP, or not in time; a connection that broke comes here too.
+    if (/^(HPE|ERR_HTTP)_/.test(codeOf(error))) counters.add('host.refused.malformed');
     if (connection.writable)
       connection.write('HTTP/1.1 400 Bad Request\r\nConnection: close\r\nContent-Length: 0\r\n\r\n');
     connection.destroy();
@@ -186,7 +187,7 @@ function hasBody(request: IncomingMessage): boolean {
 }
 
 /** What an operator's log may show of an error: its code, never its text. */
-function nameOf(error: unknown): string {
+function codeOf(error: unknown): string {
   if (error instanceof Error && 'code' in error) return String(error.code);
   return error instanceof Error ? error.name : 'unknown';
 }

@@ -12,6 +12,8 @@ import type { Link, Listener } from '../../link/link.ts';
 const HEARTBEAT_PORT = 9_000;
 const HEARTBEAT = 0xb7;
 const EXCHANGE_TIMEOUT_MS = 5_000;
+/** An enclave gives one; a few more may be left of earlier ones. */
+const EXCHANGES_MAX = 16;
 const BASE_TIMEOUT_MS = 90_000;
 const GIB = 1024 ** 3;
 
@@ -30,8 +32,18 @@ export async function answerHeartbeats(
   link: Link,
   onHeartbeat: (outcome: 'answered' | 'refused') => void,
 ): Promise<Listener> {
+  let running = 0;
   return link.listen(HEARTBEAT_PORT, (connection) => {
-    exchange(connection).then(onHeartbeat);
+    if (running >= EXCHANGES_MAX) {
+      connection.destroy();
+      onHeartbeat('refused');
+      return;
+    }
+    running += 1;
+    exchange(connection).then((outcome) => {
+      running -= 1;
+      onHeartbeat(outcome);
+    });
   });
 }
 

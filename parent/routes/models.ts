@@ -41,13 +41,23 @@ export async function serveModelFile(
 ): Promise<void> {
   const gone = new AbortController();
   response.once('close', () => gone.abort());
+  let failed = false;
+  /** A store that fails in the middle of an answer cuts it, which then looks like an enclave that hung up. */
+  async function* watched(bytes: AsyncIterable<Uint8Array>): AsyncGenerator<Uint8Array> {
+    try {
+      yield* bytes;
+    } catch (error) {
+      failed = !gone.signal.aborted;
+      throw error;
+    }
+  }
   try {
     await using file = await store.open(path.name, path.file, gone.signal);
     if (file === undefined) return answerStatus(response, 404);
-    counters.add('models.bytes', await serveRange(file, request, response));
+    counters.add('models.bytes', await serveRange(file, request, response, watched));
   } catch (error) {
     // What ends because the enclave hung up is no failure.
-    if (gone.signal.aborted) return;
+    if (gone.signal.aborted && !failed) return;
     if (!(error instanceof ModelStoreError)) throw error;
     counters.add(`models.failed.${error.reason}`);
     observe({
@@ -66,6 +76,7 @@ async function serveRange(
   file: StoredFile,
   request: IncomingMessage,
   response: ServerResponse,
+  watched: (bytes: AsyncIterable<Uint8Array>) => AsyncIterable<Uint8Array>,
 ): Promise<number> {
   const { sizeBytes } = file;
   const range = parseRange(request.headers.range, sizeBytes);
@@ -82,6 +93,6 @@ async function serveRange(
     ...(range !== 'whole' && { 'content-range': `bytes ${first}-${last}/${sizeBytes}` }),
   });
   if (bytes === undefined) response.end();
-  else await pipeline(bytes, response);
+  else await pipeline(watched(bytes), response);
   return last - first + 1;
 }

@@ -1,4 +1,5 @@
 import { execFileSync } from 'node:child_process';
+import { once } from 'node:events';
 import { mkdir, symlink, truncate, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
@@ -142,6 +143,22 @@ describe('the host service: files of a model', () => {
     await writeFile(join(at.folder, 'outside', 'head'), 'outside');
     await symlink(join(at.folder, 'outside'), join(at.folder, 'models', 'linked.sealed'));
     expect((await get(at, '/models/linked/head')).status).toBe(404);
+  });
+
+  it('that are cut short while they are read end in a cut, and the log says so', async () => {
+    await using at = await setup();
+    const path = join(at.folder, 'models', 'iris.sealed', 'payload');
+    await truncate(path, 32 * 1024 * 1024);
+    const connection = await at.enclaveLink.dial(HOST_SERVICE_PORT, { timeoutMs: 5_000 });
+    connection.write('GET /models/iris/payload HTTP/1.1\r\nHost: p\r\n\r\n');
+    await once(connection, 'readable');
+    await truncate(path, 1_000);
+    expect((await readAll(connection)).length).toBeLessThan(32 * 1024 * 1024);
+    await eventually(() => at.events).toMatchObject([
+      { event: 'models-failed', model: 'iris', file: 'payload', error: 'PARENT_MODELS_CHANGED' },
+    ]);
+    expect(at.parent.counters()).toMatchObject({ 'models.failed.changed': 1 });
+    expect(at.parent.counters()).not.toHaveProperty('host.refused.malformed');
   });
 
   it('leave no descriptor open behind them', async () => {

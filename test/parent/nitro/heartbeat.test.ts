@@ -60,6 +60,20 @@ describe("an enclave's sign of life", () => {
     for (let index = 0; index < 5; index += 1) await beat(Uint8Array.of(0xb7), false);
     await eventually(() => outcomes).toHaveLength(5);
   });
+
+  it('is not waited for on more than a few connections at once', async () => {
+    const ended: number[] = [];
+    for (let index = 0; index < 17; index += 1) {
+      const connection = await enclave.dial(PORT, { timeoutMs: 5_000 });
+      connection.resume().once('end', () => {
+        ended.push(index);
+        connection.destroy();
+      });
+    }
+    await eventually(() => ended).toHaveLength(17);
+    expect(ended[0]).toBe(16);
+    expect(await beat(Uint8Array.of(0xb7), false)).toEqual(Buffer.of(0xb7));
+  });
 });
 
 describe('the time until it', () => {
