@@ -10,6 +10,7 @@ import { writeFileSync } from 'node:fs';
 import { performance } from 'node:perf_hooks';
 import { CONTROL_PORT, SERVICE_PORT } from '../link/ports.ts';
 import { startOpeningThreads } from '../shared/sealed-model/opening-threads.ts';
+import { SERIAL_BYTES } from '../shared/x509/write.ts';
 import { EnclaveClock } from './clock.ts';
 import { freeDroppedKeys } from './dropped-keys.ts';
 import { type Engine, startEngine } from './engine/supervisor.ts';
@@ -24,7 +25,7 @@ import { type BootStep, engineUidOf, type Platform } from './platform.ts';
 import { Report } from './report.ts';
 import { serveControl } from './serve/control.ts';
 import { type Server, startServer } from './serve/server.ts';
-import { createTlsIdentity, SERIAL_BYTES } from './tls-identity.ts';
+import { createTlsIdentity } from './tls-identity.ts';
 
 /** Resolves once the enclave serves. Rejects with the error of the step that refused; nothing is served then. */
 export async function boot(platform: Platform): Promise<Server> {

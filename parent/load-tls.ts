@@ -19,6 +19,8 @@ export interface LoadedTls {
   readonly context: SecureContext;
   /** This end's own certificate. */
   readonly certificate: X509Certificate | undefined;
+  /** The configured `ca`; none if the public roots are in its place. */
+  readonly authorities: readonly X509Certificate[];
 }
 
 const FILE_MAX_BYTES = 1024 * 1024;
@@ -29,9 +31,11 @@ const CERTIFICATE = /-----BEGIN CERTIFICATE-----[^-]+-----END CERTIFICATE-----/g
  * the machine's own store adds a root. Throws ParentError PARENT_TLS_FILES_UNUSABLE.
  */
 export function loadTls(files: TlsFiles): LoadedTls {
-  const ca = files.ca === undefined ? [...rootCertificates] : readCertificates(files.ca);
+  const configured = files.ca === undefined ? undefined : readCertificates(files.ca);
+  const ca = configured ?? [...rootCertificates];
+  const authorities = configured?.map((pem) => new X509Certificate(pem)) ?? [];
   if (files.certificate === undefined || files.key === undefined) {
-    return { context: createSecureContext({ ...TLS_PROFILE, ca }), certificate: undefined };
+    return { context: createSecureContext({ ...TLS_PROFILE, ca }), certificate: undefined, authorities };
   }
   const chain = readCertificates(files.certificate);
   const certificate = new X509Certificate(String(chain[0]));
@@ -40,7 +44,8 @@ export function loadTls(files: TlsFiles): LoadedTls {
     if (!certificate.checkPrivateKey(createPrivateKey(key))) {
       throw new Error('it does not belong to the certificate');
     }
-    return { context: createSecureContext({ ...TLS_PROFILE, ca, cert: chain.join('\n'), key }), certificate };
+    const context = createSecureContext({ ...TLS_PROFILE, ca, cert: chain.join('\n'), key });
+    return { context, certificate, authorities };
   } catch (cause) {
     throw unusable(files.key, 'the unencrypted PEM private key of the certificate', cause);
   } finally {

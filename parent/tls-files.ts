@@ -1,14 +1,12 @@
 /** TLS files that change under a running parent: a rotated certificate takes over without a restart. */
 import { statSync } from 'node:fs';
 import { codeOf } from '../shared/errors.ts';
+import { expiryOf } from '../shared/x509/expiry.ts';
 import { type LoadedTls, loadTls, type TlsFiles } from './load-tls.ts';
 import type { Observe } from './observe.ts';
 
 const LOOK_EVERY_MS = 1_000;
 const LOOK_WHEN_IDLE_EVERY_MS = 60 * 60 * 1_000;
-const DAY_MS = 24 * 60 * 60 * 1_000;
-/** How long before its end a certificate is spoken of, in days; 0 is the end itself. */
-const WARN_DAYS = [30, 7, 0] as const;
 
 export interface WatchedTls {
   /** What the files held when they last made sense. The same object for as long as they do not change. */
@@ -31,17 +29,25 @@ export function watchTls(files: TlsFiles, { name, observe, now }: WatchTlsOption
   let mark = markOf(files);
   let loaded = loadTls(files);
   let lookedAt = now();
-  let warned = Number.POSITIVE_INFINITY;
+  /** What was last said of each of the names, so that it is said once. */
+  const warned = new Map<string, number>();
 
   function warn(): void {
-    if (loaded.certificate === undefined) return;
-    const ends = loaded.certificate.validToDate;
-    const days = Math.floor((ends.getTime() - now()) / DAY_MS);
-    const due = WARN_DAYS.findLast((limit) => (limit === 0 ? days < 0 : days < limit));
-    if (due === undefined || due >= warned) return;
-    warned = due;
+    const { certificate, authorities } = loaded;
+    if (certificate !== undefined) warnOf(name, certificate.validToDate);
+    // Of several CAs the last: nothing works any more when that one ends, and before it the older ones may go.
+    const last = authorities
+      .map(({ validToDate }) => validToDate)
+      .toSorted((a, b) => Number(b) - Number(a))[0];
+    if (last !== undefined) warnOf(`${name} ca`, last);
+  }
+
+  function warnOf(what: string, notAfter: Date): void {
+    const { days, due } = expiryOf(notAfter, now());
+    if (due === undefined || due >= (warned.get(what) ?? Number.POSITIVE_INFINITY)) return;
+    warned.set(what, due);
     const event = due === 0 ? 'certificate-expired' : 'certificate-expires';
-    observe({ event, name, days, notAfter: ends.toISOString() });
+    observe({ event, name: what, days, notAfter: notAfter.toISOString() });
   }
 
   function look(): void {
@@ -52,7 +58,7 @@ export function watchTls(files: TlsFiles, { name, observe, now }: WatchTlsOption
       mark = found;
       try {
         loaded = loadTls(files);
-        warned = Number.POSITIVE_INFINITY;
+        warned.clear();
         observe({ event: 'tls-files-reloaded', name });
       } catch (error) {
         observe({ event: 'tls-files-refused', name, error: codeOf(error) ?? 'unknown' });

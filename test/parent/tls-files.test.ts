@@ -100,6 +100,24 @@ describe('TLS files under a running parent', () => {
     watched.close();
   });
 
+  it('have their CA warned about as well: of several the one that ends last', async () => {
+    await using at = await setup();
+    const [older, newer] = [await createTestCa('Older', 20), await createTestCa('Newer', 60)];
+    const ca = join(at.folder, 'ca.pem');
+    await writeFile(ca, older.certificate + newer.certificate);
+    const events: ParentEvent[] = [];
+    let clock = Date.now();
+    const watched = watchTls(
+      { ca },
+      { name: 'models', observe: (event) => events.push(event), now: () => clock },
+    );
+    expect(events).toEqual([]);
+    clock += 55 * DAY_MS;
+    watched.current();
+    expect(events).toMatchObject([{ event: 'certificate-expires', name: 'models ca', days: 5 }]);
+    watched.close();
+  });
+
   it('are warned about at the start, and for a new certificate anew', async () => {
     const ca = await createTestCa();
     await using at = await setup(await ca.issue({ use: 'client', days: 3 }));

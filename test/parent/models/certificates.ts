@@ -33,10 +33,10 @@ export interface TestCa {
   issue(options?: IssueOptions): Promise<Issued>;
 }
 
-export async function createTestCa(name = 'Test CA'): Promise<TestCa> {
+export async function createTestCa(name = 'Test CA', days = 365): Promise<TestCa> {
   const keys = await webcrypto.subtle.generateKey(P256, false, ['sign', 'verify']);
   const ca = await X509CertificateGenerator.createSelfSigned({
-    ...validity(365),
+    ...validity(days),
     serialNumber: serial(),
     name: `CN=${name}`,
     keys,

@@ -42,6 +42,15 @@ describe('TLS with a registry', () => {
     expect(store.asked).toEqual([]);
   });
 
+  it.each([
+    ['the suite that the profile leaves out', { ciphers: 'TLS_AES_128_GCM_SHA256' }],
+    ['a group outside of the profile', { ecdhCurve: 'P-521' }],
+  ])('refuses a server that speaks only %s', async (_what, server) => {
+    await using store = await withHead({ server: { minVersion: 'TLSv1.3', ...server } });
+    expect(await fetchHead(store.config)).toMatch(/^PARENT_MODELS_TLS tls-/);
+    expect(store.asked).toEqual([]);
+  });
+
   it('refuses a server under another CA, also one of the same name', async () => {
     const other = await createTestCa();
     await using store = await withHead({ config: { ca: other.certificate } });
