@@ -149,7 +149,7 @@ function originOf(text: string): string | undefined {
 
 /** A refused URL may hold a password or a token, and the refusal is logged. */
 function hidden(url: string): string {
-  return url.replace(/^(\w+:)?\/*[^/]*@/, '$1//...@').replace(/\?.+/s, '?...');
+  return url.replace(/^(\w+:)?\/*.*@/s, '$1//...@').replace(/\?.+/s, '?...');
 }
 
 function isLoopback(hostname: string): boolean {

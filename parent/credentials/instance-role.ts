@@ -85,7 +85,11 @@ function parseRoleCredentials(body: string): AwsCredentials {
     sessionToken: members.Token,
     expiration: members.Expiration,
   };
-  return parseAwsCredentials(Buffer.from(JSON.stringify(spelled)));
+  try {
+    return parseAwsCredentials(Buffer.from(JSON.stringify(spelled)));
+  } catch (cause) {
+    throw unavailable('the credentials have a wrong form', cause);
+  }
 }
 
 async function call(

@@ -24,7 +24,10 @@ export async function checkEnclave(
   await access(enclave.program, constants.X_OK).catch((cause: Error) => {
     throw new NitroError('NITRO_CLI_MISSING', `Cannot run ${enclave.program}: ${cause.message}`, cause);
   });
-  const imageSizeBytes = (await stat(enclave.image)).size;
+  const image = await stat(enclave.image);
+  if (!image.isFile()) {
+    throw new ParentError('PARENT_CONFIG_INVALID', `enclave.image: ${enclave.image} is no regular file.`);
+  }
   const bytes = await readBounded(config.deploymentPath, DEPLOYMENT_MAX_BYTES);
   if (bytes === undefined) {
     const found = `${config.deploymentPath} is no regular file of at most ${DEPLOYMENT_MAX_BYTES} bytes.`;
@@ -35,7 +38,7 @@ export async function checkEnclave(
   const sizing = sizeEnclave({
     memoryMib: enclave.memoryMib,
     cpuCount: enclave.cpuCount,
-    imageSizeBytes,
+    imageSizeBytes: image.size,
     models,
     limits: deployment.limits,
     host: host ?? (await factsFor(config)),

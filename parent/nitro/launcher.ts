@@ -61,8 +61,10 @@ export function nitroLauncher(config: NitroCliConfig, options: NitroLauncherOpti
     },
     terminate: async () => {
       // By name, because a run-enclave that was cut short may have left one whose id nobody was told.
-      const { enclaves } = await cli.describe();
-      for (const enclave of enclaves.filter(isOurs)) await terminate(cli, enclave.id);
+      const { enclaves, complete } = await cli.describe();
+      const ours = enclaves.filter(isOurs);
+      for (const enclave of ours) await terminate(cli, enclave.id);
+      if (ours.length === 0 && !complete) throw notSeen(config.name);
       id = undefined;
     },
   };
@@ -76,6 +78,13 @@ async function terminate(cli: NitroCli, id: string): Promise<void> {
     const { enclaves, complete } = await cli.describe();
     if (!complete || enclaves.some((enclave) => enclave.id === id)) throw error;
   }
+}
+
+function notSeen(name: string): NitroError {
+  return new NitroError(
+    'NITRO_CLI_FAILED',
+    `nitro-cli describe-enclaves did not reach every enclave, so one named "${name}" may be left. Try again.`,
+  );
 }
 
 function cidTaken({ cid, name, id }: DescribedEnclave): NitroError {

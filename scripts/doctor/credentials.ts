@@ -90,7 +90,10 @@ type Answer =
   | { readonly kind: 'silence' }
   | { readonly kind: 'failure'; readonly code: string };
 
-/** What came back; never more of it than the name of a role or a token. */
+/** More than the name of a role or a token; what comes behind it is not read. */
+const ANSWER_MAX_BYTES = 2_048;
+
+/** What came back, or its beginning. */
 async function call(
   world: World,
   method: 'GET' | 'PUT',
@@ -104,12 +107,15 @@ async function call(
       redirect: 'error',
       signal: AbortSignal.timeout(TIMEOUT_MS),
     });
-    const bytes = new Uint8Array(await response.arrayBuffer());
-    return {
-      kind: 'answer',
-      status: response.status,
-      text: Buffer.from(bytes.subarray(0, 2_048)).toString('utf8'),
-    };
+    const chunks: Uint8Array[] = [];
+    let sizeBytes = 0;
+    for await (const chunk of response.body ?? []) {
+      chunks.push(chunk);
+      sizeBytes += chunk.length;
+      if (sizeBytes > ANSWER_MAX_BYTES) break;
+    }
+    const text = Buffer.concat(chunks).subarray(0, ANSWER_MAX_BYTES).toString('utf8');
+    return { kind: 'answer', status: response.status, text };
   } catch (error) {
     if (error instanceof Error && error.name === 'TimeoutError') return { kind: 'silence' };
     const cause = error instanceof Error ? error.cause : undefined;

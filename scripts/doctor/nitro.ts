@@ -113,11 +113,15 @@ async function checkCli(world: World, known: Known): Promise<Result> {
   }
 }
 
+const UNREACHED = 'nitro-cli does not reach an enclave that it knows of, which may hold CPUs and memory.';
+
 async function checkEnclaves(world: World, known: Known): Promise<Result> {
   try {
-    const { enclaves } = await nitroCli(programOf(world, known), {
+    const { enclaves, complete } = await nitroCli(programOf(world, known), {
       timeoutMs: PROGRAM_TIMEOUT_MS,
     }).describe();
+    if (!complete)
+      return problem(UNREACHED, 'Look at /var/log/nitro_enclaves, and end its process nitro-cli.');
     if (enclaves.length === 0) return ok('none runs');
     const shown = enclaves.map(
       ({ name, cid, state, flags }) => `${name} (context id ${cid}, ${state}, ${flags})`,

@@ -95,6 +95,7 @@ describe('where models come from', () => {
   ];
   it.each([
     'https://me:secret@models.example.com/a',
+    'https://me:a/secret@models.example.com/a',
     'https://models.example.com/a?token=secret',
     'https://models.example.com/a?\nsecret',
   ])('is refused without repeating what may be a secret', (url) => {

@@ -352,6 +352,14 @@ describe('strongroom run refuses at once', () => {
     expect(await run.ended).toBe(2);
     expect(run.told()).toContain('other.eif');
   });
+
+  it('an image that is a folder', async () => {
+    await writeConfig({}, { image: '.' });
+    const run = start();
+    expect(await run.ended).toBe(2);
+    expect(run.told()).toContain('PARENT_CONFIG_INVALID');
+    expect(fake.calls).toEqual([]);
+  });
 });
 
 describe('strongroom run --check', () => {

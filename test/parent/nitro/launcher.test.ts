@@ -103,6 +103,18 @@ describe('an enclave of nitro-cli', () => {
     expect(await ours.look()).toBe('gone');
   });
 
+  it('is not said to have ended while nitro-cli cannot reach everybody', async () => {
+    const ours = launcher();
+    await ours.start(never);
+    fake.next('describe-enclaves', { ...failure('E39', 'Connection failure.'), stdout: '[]' });
+    await expect(ours.terminate()).rejects.toMatchObject({
+      code: 'NITRO_CLI_FAILED',
+      message: expect.stringContaining('"ours" may be left'),
+    });
+    await ours.terminate();
+    expect(names()).toEqual([]);
+  });
+
   it('of which nobody was told the id, because its start was cut short, is terminated all the same', async () => {
     const ours = launcher();
     await launcher().start(never);

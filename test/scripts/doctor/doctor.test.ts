@@ -184,6 +184,17 @@ describe('strongroom doctor', () => {
       () => host.write('nitro-cli', NITRO_CLI([{ ...ENCLAVE, EnclaveCID: 20, Flags: 'DEBUG_MODE' }])),
     ],
     [
+      'an enclave that nitro-cli does not reach',
+      'nitro.enclaves',
+      'problem',
+      /does not reach.*end its process/s,
+      () =>
+        host.write(
+          'nitro-cli',
+          '#!/bin/sh\n[ "$1" = --version ] && echo Nitro CLI 1.4.2 && exit 0\necho "[]"\nexit 39\n',
+        ),
+    ],
+    [
       'a nitro-cli that fails with a code',
       'nitro.enclaves',
       'problem',
@@ -539,6 +550,20 @@ describe('what doctor leaves out', () => {
       expect(findings[id]).toMatchObject({ outcome: 'skipped', found: 'It needs host.ec2.' });
     }
     expect(findings['imds.role']).toMatchObject({ outcome: 'skipped', found: 'It needs imds.answers.' });
+  });
+
+  it('reads no more of a metadata service than a token takes, however much comes', async () => {
+    const endless = createServer((_request, response) => {
+      response.writeHead(200).write('x'.repeat(8_192));
+    });
+    await new Promise<void>((resolve) => endless.listen(0, '127.0.0.1', resolve));
+    const { port } = endless.address() as AddressInfo;
+    host.world = { ...host.world, imdsEndpoint: `http://127.0.0.1:${port}` };
+    const findings = await host.examine();
+    endless.closeAllConnections();
+    endless.close();
+    expect(findings['imds.answers']).toMatchObject({ outcome: 'ok' });
+    expect(findings['imds.role']).toMatchObject({ outcome: 'problem' });
   });
 
   it('goes on where the firmware is hidden and the device is there, and cannot promise that all is well', async () => {
