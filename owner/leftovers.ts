@@ -4,7 +4,7 @@
  */
 import { createHash, randomBytes } from 'node:crypto';
 import { readFileSync, readlinkSync } from 'node:fs';
-import { lstat, readdir, rm } from 'node:fs/promises';
+import { lstat, readdir, rename, rm } from 'node:fs/promises';
 import { basename, dirname, join } from 'node:path';
 
 export interface Leftover {
@@ -32,6 +32,31 @@ export async function removeLeftovers(path: string): Promise<readonly Leftover[]
     found.push({ path: leftover, outcome });
   }
   return found;
+}
+
+/**
+ * Takes over a folder that a writer which is gone left for `path`: renamed, it is this process's own. Undefined if
+ * there is none. Of two that try, one gets it.
+ */
+export async function adoptLeftover(path: string): Promise<string | undefined> {
+  const folder = dirname(path);
+  const prefix = basename(prefixOf(path));
+  const names = await readdir(folder).catch(() => []);
+  for (const name of names.filter((entry) => entry.startsWith(prefix))) {
+    const leftover = join(folder, name);
+    const mine = asideOf(path);
+    const isFolder = await lstat(leftover).then(
+      (found) => found.isDirectory(),
+      () => false,
+    );
+    if (!isFolder || (await outcomeOf(leftover, name.slice(prefix.length))) !== 'removed') continue;
+    const adopted = await rename(leftover, mine).then(
+      () => true,
+      () => false,
+    );
+    if (adopted) return mine;
+  }
+  return undefined;
 }
 
 async function outcomeOf(path: string, writer: string): Promise<Leftover['outcome']> {

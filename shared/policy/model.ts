@@ -2,11 +2,13 @@
  * The words of the policy engine (docs/policy.md).
  *
  * A policy is a list of statements. A statement allows or denies actions to principals under conditions. `decide`
- * (decide.ts) answers one request against the key policy, the caller's IAM policies and the live grants.
+ * (decide.ts) answers one request against the key policy, the caller's IAM policies and the live grants;
+ * `evaluateBucketPolicy` (bucket.ts) says what the policy of an S3 bucket makes of one request.
  */
 import type { Operator } from './operators.ts';
 
-export type PolicyKind = 'key' | 'identity';
+/** `bucket`: the resource policy of an S3 bucket. */
+export type PolicyKind = 'key' | 'bucket' | 'identity';
 
 /** The two versions of the policy language; without a Version element it is the older one (IAM user guide). */
 export type PolicyVersion = '2008-10-17' | '2012-10-17';
@@ -47,7 +49,9 @@ export type Principal =
   /** An `AROA…` or `AIDA…` id: what AWS shows in place of the ARN of a principal that was deleted. */
   | { readonly kind: 'unique-id'; readonly text: string }
   | { readonly kind: 'service'; readonly text: string }
-  | { readonly kind: 'federated'; readonly text: string };
+  | { readonly kind: 'federated'; readonly text: string }
+  /** An account by its canonical user id, as bucket policies may name it. */
+  | { readonly kind: 'canonical-user'; readonly text: string };
 
 /** One operator with one key: the blocks of a Condition element taken apart. All must hold. */
 export interface Condition {

@@ -13,6 +13,8 @@ import { parseAwsPrincipal, parseServicePrincipal } from './principals.ts';
 
 /** KMS developer guide, PutKeyPolicy: at most 32 KB. IAM's own limits for identity policies are lower. */
 export const POLICY_MAX_BYTES = 32_768;
+/** Amazon S3 User Guide, "Policies and permissions": bucket policies are limited to 20 KB. */
+const BUCKET_POLICY_MAX_BYTES = 20_480;
 
 const POLICY_ELEMENTS = ['Version', 'Id', 'Statement'];
 const STATEMENT_ELEMENTS = ['Sid', 'Effect', 'Action', 'NotAction', 'Resource', 'NotResource', 'Condition'];
@@ -22,11 +24,9 @@ type Path = readonly (string | number)[];
 
 /** Throws PolicyError and nothing else, whatever the bytes. */
 export function parsePolicy(bytes: Uint8Array, kind: PolicyKind): Policy {
-  if (bytes.length > POLICY_MAX_BYTES) {
-    throw new PolicyError(
-      'POLICY_TOO_LARGE',
-      `expected at most ${POLICY_MAX_BYTES} bytes, found ${bytes.length}`,
-    );
+  const maxBytes = kind === 'bucket' ? BUCKET_POLICY_MAX_BYTES : POLICY_MAX_BYTES;
+  if (bytes.length > maxBytes) {
+    throw new PolicyError('POLICY_TOO_LARGE', `expected at most ${maxBytes} bytes, found ${bytes.length}`);
   }
   const reader = new PolicyReader(readJson(bytes), kind);
   return reader.policy();
@@ -85,8 +85,12 @@ class PolicyReader {
 
   #statement(value: JsonValue, index: number, path: Path): Statement {
     const body = this.#object(value, path, 'a statement');
-    const isKey = this.#kind === 'key';
-    this.#onlyKnown(body, isKey ? [...STATEMENT_ELEMENTS, ...PRINCIPAL_ELEMENTS] : STATEMENT_ELEMENTS, path);
+    const hasPrincipals = this.#kind !== 'identity';
+    this.#onlyKnown(
+      body,
+      hasPrincipals ? [...STATEMENT_ELEMENTS, ...PRINCIPAL_ELEMENTS] : STATEMENT_ELEMENTS,
+      path,
+    );
     const { Sid: sid, Effect: effect } = body;
     if (sid !== undefined && typeof sid !== 'string') {
       throw this.#fail('POLICY_ELEMENT', [...path, 'Sid'], 'expected a string');
@@ -94,7 +98,7 @@ class PolicyReader {
     if (effect !== 'Allow' && effect !== 'Deny') {
       throw this.#fail('POLICY_ELEMENT', path, `Effect: expected "Allow" or "Deny", found ${show(effect)}`);
     }
-    const principals = isKey ? this.#principals(body, path) : undefined;
+    const principals = hasPrincipals ? this.#principals(body, path) : undefined;
     const actions = this.#actions(body, path);
     const resources = this.#either(body, path, 'Resource', 'NotResource');
     return {
@@ -124,6 +128,9 @@ class PolicyReader {
         const where = this.#where([...at, type]);
         if (type === 'AWS') return parseAwsPrincipal(text, where);
         if (type === 'Service') return parseServicePrincipal(text, where);
+        if (type === 'CanonicalUser' && this.#kind === 'bucket' && /^[0-9a-f]{64}$/.test(text)) {
+          return { kind: 'canonical-user', text };
+        }
         if (type === 'Federated' && /^[\x21-\x7e]+$/.test(text) && !/[*?]/.test(text)) {
           return { kind: 'federated', text };
         }
@@ -188,7 +195,7 @@ class PolicyReader {
           throw this.#fail('POLICY_CONDITION', where, `${show(key)} is there twice, in two cases`);
         seen.add(lowerKey);
         this.#checkPermitted(lowerKey, operator.set, where);
-        const values = this.#strings(list, where);
+        const values = this.#strings(list, where, this.#kind === 'bucket');
         if (operator.comparison === 'null' && !values.every(isBoolean)) {
           throw this.#fail(
             'POLICY_CONDITION',
@@ -225,11 +232,15 @@ class PolicyReader {
     return has ? plain : hasNegated ? negatedName : undefined;
   }
 
-  /** A string, or a list of strings. Unquoted numbers and booleans are refused: readers differ on their text. */
-  #strings(value: JsonValue | undefined, path: Path): string[] {
+  /**
+   * A string, or a list of strings. Unquoted numbers and booleans are refused, because readers differ on their text;
+   * but AWS's own examples of bucket policies have them (`"s3:TlsVersion": 1.2`), so their conditions may.
+   */
+  #strings(value: JsonValue | undefined, path: Path, unquoted = false): string[] {
     const list = Array.isArray(value) ? value : [value];
     return list.map((entry) => {
       if (typeof entry === 'string') return entry;
+      if (unquoted && (typeof entry === 'number' || typeof entry === 'boolean')) return String(entry);
       throw this.#fail(
         'POLICY_ELEMENT',
         path,

@@ -67,6 +67,8 @@ function names(entry: Principal, caller: CallerIdentity): boolean {
       return namesAccount(entry, caller) && accountOfRootArn(caller.arn) !== undefined;
     case 'service':
     case 'federated':
+    // Which account a canonical id belongs to, no policy says.
+    case 'canonical-user':
       return false;
   }
 }
