@@ -14,6 +14,7 @@ import type { PayloadSource } from '../shared/sealed-model/source.ts';
 import { Aside } from './aside.ts';
 import { OwnerError } from './errors.ts';
 import { noteWrap } from './key-life/wrap-label.ts';
+import { clearKilledSeals } from './killed-seal.ts';
 import { checkKmsKey, expectWrappable, type KmsKey, wrapWithKms } from './kms.ts';
 import type { Leftover } from './leftovers.ts';
 import { expectOutside, type Plaintext, plaintextOf } from './plaintext.ts';
@@ -43,6 +44,8 @@ export interface SealToFolder {
   /** Private signing key; without it the manifest waits for `strongroom sign`. */
   readonly signer?: KeyObject;
   readonly sizes?: ChunkSizes;
+  /** Asked with what was sealed, before it appears under its name; throws to refuse it. */
+  readonly expectSealed?: (manifest: ManifestFields) => void;
   /** Notes in each wrap when it was made; without it, none says so. */
   readonly now?: () => Date;
   readonly signal?: AbortSignal;
@@ -65,6 +68,9 @@ export async function sealToFolder(request: SealToFolder): Promise<SealResult> {
   await expectSealable(request);
   const materials = await Promise.all(request.kmsKeys.map((key) => checkKmsKey(key, request.signal)));
   const recoveryFile = request.recoveryKey === undefined ? undefined : recoveryFileOf(request.out);
+  if (recoveryFile !== undefined) {
+    await clearKilledSeals(request.out, recoveryFile, request.onLeftover ?? (() => {}));
+  }
   await using aside = await Aside.create(
     request.out,
     recoveryFile === undefined ? [] : [recoveryFile],
@@ -101,6 +107,7 @@ export async function sealToFolder(request: SealToFolder): Promise<SealResult> {
 
     const { contentId, files } = sealed;
     const manifest: ManifestFields = { ...request.identity, contentId, files };
+    request.expectSealed?.(manifest);
     await aside.writeFile('head', sealed.head);
     if (wraps.length > 0) await aside.writeFile('key.json', encodeKeyFile({ context: plan.context, wraps }));
     await aside.writeFile('manifest.json', manifestBytes(manifest, request.signer));

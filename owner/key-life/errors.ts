@@ -34,6 +34,12 @@ export const dataKeyErrors = {
     action:
       'Do not use it, and find out who changed it: whoever had the data key could have. Take the model from a place that you trust, or check the key or content id that you gave.',
   },
+  RESEAL_DIFFERENT: {
+    exit: 1,
+    means: 'The new model does not hold the bytes that the old manifest states.',
+    action:
+      'Keep the old model. "strongroom verify" says whether its manifest is true; if it is, please report this.',
+  },
   RESEAL_FOREIGN_FILES: {
     exit: 2,
     means: 'The folder to replace holds more than a sealed model.',

@@ -8,7 +8,7 @@ import { fileSource, type PayloadSource } from '../../shared/sealed-model/source
 import type { UnlockedHead } from '../../shared/sealed-model/unlock.ts';
 import type { Plaintext } from '../plaintext.ts';
 
-/** Reads must come in about the order of the payload, as a seal's do: older segments are forgotten. */
+/** Reads come in about the order of the payload, as a seal's do; a segment that was forgotten is opened again. */
 const SEGMENTS_HELD = 3;
 
 export async function openedPlaintext(sealedFolder: string, unlocked: UnlockedHead): Promise<Plaintext> {
@@ -39,12 +39,18 @@ interface Geometry {
   readonly chunksPerSegment: number;
 }
 
+interface HeldSegment {
+  readonly opening: Promise<Uint8Array>;
+  /** Reads that have it in hand. It is wiped only when there is none: a wiped segment would be sealed as zeros. */
+  users: number;
+}
+
 class SegmentWindow {
   readonly #reader: SealedModelReader;
   readonly #payloadSizeBytes: number;
   readonly #segmentBytes: number;
   /** In order of their first use. */
-  readonly #segments = new Map<number, Promise<Uint8Array>>();
+  readonly #held = new Map<number, HeldSegment>();
 
   constructor(reader: SealedModelReader, geometry: Geometry) {
     this.#reader = reader;
@@ -52,38 +58,52 @@ class SegmentWindow {
     this.#segmentBytes = geometry.chunkBytes * geometry.chunksPerSegment;
   }
 
-  /** `target` may reach over the end of a segment. */
+  /** `target` may reach over the end of a segment. Several reads may be under way. */
   async read(offsetBytes: number, target: Uint8Array): Promise<void> {
     for (let done = 0; done < target.length; ) {
       const at = offsetBytes + done;
       const segment = Math.floor(at / this.#segmentBytes);
-      const opening = this.#open(segment);
-      this.#open(segment + 1).catch(() => {}); // whoever reads it hears of it
-      const bytes = await opening;
-      const part = bytes.subarray(at - segment * this.#segmentBytes).subarray(0, target.length - done);
-      target.set(part, done);
-      done += part.length;
+      const held = this.#hold(segment);
+      held.users++;
+      try {
+        this.#hold(segment + 1);
+        const bytes = await held.opening;
+        const part = bytes.subarray(at - segment * this.#segmentBytes).subarray(0, target.length - done);
+        if (part.length === 0) throw new RangeError('a read beyond the end of the payload');
+        target.set(part, done);
+        done += part.length;
+      } finally {
+        held.users--;
+        this.#forget();
+      }
     }
   }
 
-  #open(segment: number): Promise<Uint8Array> {
-    const held = this.#segments.get(segment);
-    if (held !== undefined) return held;
+  #hold(segment: number): HeldSegment {
+    const found = this.#held.get(segment);
+    if (found !== undefined) return found;
     const start = segment * this.#segmentBytes;
     const length = Math.max(0, Math.min(this.#segmentBytes, this.#payloadSizeBytes - start));
     const opening = length === 0 ? Promise.resolve(new Uint8Array(0)) : this.#reader.read(start, length);
-    this.#segments.set(segment, opening);
-    for (const [oldest, bytes] of this.#segments) {
-      if (this.#segments.size <= SEGMENTS_HELD) break;
-      this.#segments.delete(oldest);
-      void wiped(bytes);
+    opening.catch(() => {}); // whoever reads it hears of it
+    const held = { opening, users: 0 };
+    this.#held.set(segment, held);
+    return held;
+  }
+
+  #forget(): void {
+    for (const [segment, { opening, users }] of this.#held) {
+      if (this.#held.size <= SEGMENTS_HELD) return;
+      if (users > 0) continue;
+      this.#held.delete(segment);
+      void wiped(opening);
     }
-    return opening;
   }
 
   async wipe(): Promise<void> {
-    await Promise.all([...this.#segments.values()].map(wiped));
-    this.#segments.clear();
+    const all = [...this.#held.values()];
+    this.#held.clear();
+    await Promise.all(all.map(({ opening }) => wiped(opening)));
   }
 }
 

@@ -12,7 +12,14 @@ import { resolve } from 'node:path';
 import type { ChunkSizes } from '../../shared/sealed-model/format.ts';
 import type { Head } from '../../shared/sealed-model/head.ts';
 import type { ModelIdentity } from '../../shared/sealed-model/identity.ts';
-import { expectHeadOf, verifyManifest } from '../../shared/sealed-model/manifest.ts';
+import {
+  expectHeadOf,
+  expectStatementOf,
+  type ManifestFields,
+  parseEnvelope,
+  parseStatement,
+  verifyManifest,
+} from '../../shared/sealed-model/manifest.ts';
 import { type DataKeySource, withDataKey } from '../data-key.ts';
 import type { KmsKey } from '../kms.ts';
 import type { Leftover } from '../leftovers.ts';
@@ -71,7 +78,7 @@ export async function resealFolder(request: Reseal): Promise<ResealResult> {
 async function seal(request: Reseal, out: string): Promise<ResealResult> {
   const { folder, key, recoveryKey, dataKey, signer, onProgress } = request;
   const head = await readHead(folder);
-  await expectVouched(request, head);
+  const old = await expectVouched(request, head);
   return withDataKey(folder, head, key, async (oldDataKey, unlocked) => {
     if (
       dataKey !== undefined &&
@@ -88,6 +95,7 @@ async function seal(request: Reseal, out: string): Promise<ResealResult> {
       ...(recoveryKey === undefined ? {} : { recoveryKey }),
       ...(dataKey === undefined ? {} : { dataKey }),
       ...(signer === undefined ? {} : { signer }),
+      expectSealed: ({ files }) => expectSameFiles(old.files, files),
       now: request.now,
       ...(request.signal === undefined ? {} : { signal: request.signal }),
       onProgress: (_phase, doneBytes, totalBytes) => onProgress?.(doneBytes, totalBytes),
@@ -98,10 +106,14 @@ async function seal(request: Reseal, out: string): Promise<ResealResult> {
   });
 }
 
-/** Throws RESEAL_NOT_THE_MODEL. */
-async function expectVouched({ folder, vouchedBy }: Reseal, head: Head): Promise<void> {
+/** Resolves to what the old manifest says. Throws RESEAL_NOT_THE_MODEL, and what reading the manifest throws. */
+async function expectVouched({ folder, vouchedBy }: Reseal, head: Head): Promise<ManifestFields> {
   if (vouchedBy.kind === 'content') {
-    if (hex(head.contentId) === vouchedBy.contentId) return;
+    if (hex(head.contentId) === vouchedBy.contentId) {
+      const fields = parseStatement(parseEnvelope(await readSealedPart(folder, 'manifest.json')).payload);
+      expectStatementOf(fields, head);
+      return fields;
+    }
     throw new DataKeyError(
       'RESEAL_NOT_THE_MODEL',
       `Expected content id ${vouchedBy.contentId}, found ${hex(head.contentId)} in ${folder}.`,
@@ -109,11 +121,26 @@ async function expectVouched({ folder, vouchedBy }: Reseal, head: Head): Promise
   }
   const bytes = await readSealedPart(folder, 'manifest.json');
   try {
-    expectHeadOf(verifyManifest(bytes, vouchedBy.publicKey), head);
+    const manifest = verifyManifest(bytes, vouchedBy.publicKey);
+    expectHeadOf(manifest, head);
+    return manifest;
   } catch (cause) {
     const why = cause instanceof Error ? cause.message : String(cause);
     throw new DataKeyError('RESEAL_NOT_THE_MODEL', `${folder} is not what the signer signed: ${why}`, cause);
   }
+}
+
+/** The digests were computed when the old model was sealed: nothing between then and now can have gone wrong unseen. */
+function expectSameFiles(old: ManifestFields['files'], now: ManifestFields['files']): void {
+  const same = (file: ManifestFields['files'][number], index: number): boolean => {
+    const other = now[index];
+    return other?.path === file.path && other.sizeBytes === file.sizeBytes && other.sha256 === file.sha256;
+  };
+  if (old.length === now.length && old.every(same)) return;
+  throw new DataKeyError(
+    'RESEAL_DIFFERENT',
+    'A file came out with another SHA-256 than the old manifest states for it; the new model was discarded.',
+  );
 }
 
 function identityOf({ version, versionLabel }: Reseal, { identity }: Head): ModelIdentity {

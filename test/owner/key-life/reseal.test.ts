@@ -12,11 +12,14 @@ import {
 import { basename, join } from 'node:path';
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from 'vitest';
 import { withDataKey } from '../../../owner/data-key.ts';
+import { openedPlaintext } from '../../../owner/key-life/opened-plaintext.ts';
 import { type Reseal, resealFolder } from '../../../owner/key-life/reseal.ts';
+import { asideOf } from '../../../owner/leftovers.ts';
 import { nextOf, recoveryFileOf } from '../../../owner/recovery.ts';
 import { type SealResult, sealToFolder } from '../../../owner/seal-model.ts';
 import { parseHead } from '../../../shared/sealed-model/head.ts';
 import { verifyManifest } from '../../../shared/sealed-model/manifest.ts';
+import { signManifest } from '../../../shared/sealed-model/manifest-sign.ts';
 import { openSealedModel } from '../../../shared/sealed-model/open.ts';
 import { fileSource } from '../../../shared/sealed-model/source.ts';
 import { canExchange, pathWithExchange } from './exchanging-mv.ts';
@@ -121,6 +124,39 @@ describe('reseal', () => {
     }
   });
 
+  it('keeps the bytes where old and new are cut into chunks and segments of other sizes', async () => {
+    for (const sizes of [
+      { chunkLog2: 20, segmentLog2: 26, epochLog2: 36 },
+      { chunkLog2: 8, segmentLog2: 8, epochLog2: 16 },
+      { chunkLog2: 14, segmentLog2: 14, epochLog2: 16 },
+    ]) {
+      const out = join(owner.folder, `sizes-${sizes.chunkLog2}.sealed`);
+      expect(await opened((await resealFolder(request({ sizes, out }))).folder)).toEqual(bytes);
+    }
+  });
+
+  it('gives every read its own bytes, whatever their order and however many are under way', async () => {
+    const head = parseHead(readFileSync(join(old.folder, 'head')));
+    await withDataKey(old.folder, head, byRecovery, async (_dataKey, unlocked) => {
+      await using plaintext = await openedPlaintext(old.folder, unlocked);
+      const [input] = plaintext.inputs;
+      const ranges = Array.from({ length: 60 }, (_, index) => {
+        const at = (index * 7919 * 13) % 50_000;
+        return [at, Math.min(50_001 - at, 1 + ((index * 4_001) % 20_000))] as const;
+      });
+      const read = await Promise.all(
+        ranges.map(async ([at, length]) => {
+          const target = new Uint8Array(length);
+          await input?.read(at, target);
+          return target;
+        }),
+      );
+      for (const [index, [at, length]] of ranges.entries()) {
+        expect(bytes.subarray(at, at + length).equals(read[index] as Uint8Array)).toBe(true);
+      }
+    });
+  });
+
   it('works with a data key that the owner keeps, and refuses to seal under the same one again', async () => {
     const dataKey = randomBytes(32);
     old = await sealToFolder({
@@ -143,6 +179,19 @@ describe('reseal', () => {
     });
     await resealFolder(request({ ...kept, dataKey: randomBytes(32) }));
     expect(visible()).toContain('new.sealed');
+  });
+
+  it('takes away the recovery wrap of a seal that was killed just before its folder appeared, and no other', async () => {
+    const { folder } = await resealFolder(request());
+    const [, , start] = /-(\d+)-(\d+)-[0-9a-f]{12}$/.exec(asideOf(folder)) ?? [];
+    renameSync(folder, asideOf(folder).replace(`-${start}-`, `-${Number(start) - 1}-`));
+    await resealFolder(request());
+    expect(await opened(folder)).toEqual(bytes);
+    expect(visible().filter((name) => name.includes('partial'))).toEqual([]);
+
+    rmSync(folder, { recursive: true }); // a wrap of a model that was moved away is its owner's
+    await expect(resealFolder(request())).rejects.toMatchObject({ code: 'OWNER_WOULD_OVERWRITE' });
+    expect(existsSync(recoveryFileOf(folder))).toBe(true);
   });
 
   describe('refuses', () => {
@@ -190,6 +239,14 @@ describe('reseal', () => {
       ['a weak recovery key', { recoveryKey: signing.publicKey }, 'OWNER_KEY_UNUSABLE'],
     ])('%s', async (_what, more, code) => {
       await expect(resealFolder(request(more))).rejects.toMatchObject({ code });
+    });
+
+    it('a manifest whose digests are not those of the bytes, though its owner signed it', async () => {
+      const { contentId, name, version, format, files } = old.manifest;
+      const sha256 = 'ab'.repeat(32);
+      const untrue = { contentId, name, version, format, files: files.map((file) => ({ ...file, sha256 })) };
+      writeFileSync(join(old.folder, 'manifest.json'), signManifest(untrue, signing.privateKey));
+      await expect(resealFolder(request())).rejects.toMatchObject({ code: 'RESEAL_DIFFERENT' });
     });
 
     it('a payload with one damaged byte, in its middle', async () => {

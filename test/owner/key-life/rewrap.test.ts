@@ -88,6 +88,13 @@ describe('within one KMS key', () => {
     expect(partsOf(folder)).toEqual(again);
   });
 
+  it('reads nothing of the payload, so its size does not matter: it need not even be there', async () => {
+    const key = await owner.newKey('absent');
+    const { folder } = await owner.seal('absent', [key], { note: false });
+    rmSync(join(folder, 'payload'));
+    expect((await rewrapFolder(owner.rewrap(folder, renew))).changed).toBe(true);
+  });
+
   it('asks KMS about a wrap without a note, and leaves a note behind', async () => {
     const key = await owner.newKey('unnoted');
     const { folder } = await owner.seal('unnoted', [key], { note: false });

@@ -10,6 +10,7 @@ import type { NamedDeployment } from '../../../owner/key-life/stranding.ts';
 import { type SealResult, sealToFolder } from '../../../owner/seal-model.ts';
 import { generateKeyPolicy } from '../../../review/policy/generate.ts';
 import { parseDeployment } from '../../../shared/deployment/deployment.ts';
+import type { ChunkSizes } from '../../../shared/sealed-model/format.ts';
 import {
   ACCOUNT,
   ALL_OF_KMS,
@@ -37,7 +38,7 @@ export interface Owner {
   seal(
     name: string,
     kmsKeys: readonly string[],
-    more?: { readonly bytes?: Uint8Array; readonly note?: boolean },
+    more?: { readonly bytes?: Uint8Array; readonly note?: boolean; readonly sizes?: ChunkSizes },
   ): Promise<SealResult>;
   rewrap(folder: string, change: WrapChange, more?: Partial<Rewrap>): Rewrap;
   close(): Promise<void>;
@@ -63,7 +64,7 @@ export async function newOwner(): Promise<Owner> {
       const made = await as.administrator.send(new CreateKeyCommand({ Policy }));
       return made.KeyMetadata?.Arn as string;
     },
-    async seal(name, kmsKeys, { bytes = randomBytes(20_000), note = true } = {}) {
+    async seal(name, kmsKeys, { bytes = randomBytes(20_000), note = true, sizes = SIZES } = {}) {
       const plaintext = join(folder, `${name}.onnx`);
       writeFileSync(plaintext, bytes);
       return sealToFolder({
@@ -73,7 +74,7 @@ export async function newOwner(): Promise<Owner> {
         kmsKeys: kmsKeys.map((keyArn) => ({ client: as.sealer, keyArn })),
         recoveryKey: recovery.publicKey,
         signer: signing.privateKey,
-        sizes: SIZES,
+        sizes,
         ...(note ? { now: () => new Date() } : {}),
       });
     },

@@ -1,0 +1,189 @@
+/**
+ * kill -9 at moments spread over rewrap and reseal: afterwards there is the old state or the new one, whole, and the
+ * next run finishes and cleans up. STRONGROOM_KILLS says how many moments each (12 unless given).
+ */
+import { spawn } from 'node:child_process';
+import { randomBytes } from 'node:crypto';
+import { once } from 'node:events';
+import { existsSync, readdirSync, readFileSync, rmSync } from 'node:fs';
+import { join } from 'node:path';
+import { RotateKeyOnDemandCommand } from '@aws-sdk/client-kms';
+import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { withDataKey } from '../../../owner/data-key.ts';
+import { agesOfWraps } from '../../../owner/key-life/due.ts';
+import type { SealResult } from '../../../owner/seal-model.ts';
+import { PRODUCTION_SIZES } from '../../../shared/sealed-model/format.ts';
+import { parseHead } from '../../../shared/sealed-model/head.ts';
+import { openSealedModel } from '../../../shared/sealed-model/open.ts';
+import { fileSource } from '../../../shared/sealed-model/source.ts';
+import { canExchange, pathWithExchange } from './exchanging-mv.ts';
+import { byRecovery, commandLine, newOwner, type Owner, partsOf } from './support.ts';
+
+const KILLS = Number(process.env.STRONGROOM_KILLS ?? 12);
+const STRONGROOM = join(import.meta.dirname, '../../../scripts/strongroom.ts');
+const MODEL_BYTES = 24 << 20;
+const bytes = randomBytes(MODEL_BYTES);
+let owner: Owner;
+let options: ReturnType<typeof commandLine>;
+let key = '';
+let old: SealResult;
+
+beforeAll(async () => {
+  owner = await newOwner();
+  options = commandLine(owner);
+  key = await owner.newKey('iris');
+  old = await owner.seal('iris', [key], { bytes, sizes: PRODUCTION_SIZES });
+});
+afterAll(() => owner.close());
+
+function start(args: readonly string[], env: NodeJS.ProcessEnv = {}) {
+  const child = spawn(process.execPath, [STRONGROOM, ...args, ...options.kms], {
+    cwd: owner.folder,
+    env: { ...options.env, ...env },
+    stdio: ['ignore', 'ignore', 'pipe'],
+  });
+  let stderr = '';
+  child.stderr.on('data', (piece) => (stderr += piece));
+  const ended = once(child, 'close').then(([code]) => ({ code: code as number | null, stderr }));
+  return { child, ended };
+}
+
+async function finish(args: readonly string[], env?: NodeJS.ProcessEnv): Promise<void> {
+  expect(await start(args, env).ended).toMatchObject({ code: 0 });
+}
+
+/** From `begins` to the end of a run that took `tookMs`: nothing is on the disk before KMS was first asked. */
+async function killAt(
+  moment: number,
+  tookMs: number,
+  args: readonly string[],
+  env?: NodeJS.ProcessEnv,
+): Promise<void> {
+  const calls = owner.stand.records.length;
+  const { child, ended } = start(args, env);
+  let isOver = false;
+  void ended.then(() => (isOver = true));
+  while (!isOver && owner.stand.records.length === calls)
+    await new Promise((resolve) => setTimeout(resolve, 1));
+  await new Promise((resolve) => setTimeout(resolve, moment * tookMs));
+  child.kill('SIGKILL');
+  await ended;
+}
+
+/** How long a run goes on after its first call to KMS. */
+async function measure(args: readonly string[], env?: NodeJS.ProcessEnv): Promise<number> {
+  const calls = owner.stand.records.length;
+  const { ended } = start(args, env);
+  while (owner.stand.records.length === calls) await new Promise((resolve) => setTimeout(resolve, 1));
+  const startedMs = performance.now();
+  expect(await ended).toMatchObject({ code: 0 });
+  return performance.now() - startedMs;
+}
+
+async function opensWhole(folder: string): Promise<boolean> {
+  const head = parseHead(readFileSync(join(folder, 'head')));
+  return withDataKey(folder, head, byRecovery, async (_dataKey, unlocked) => {
+    const buffer = new SharedArrayBuffer(head.payloadSizeBytes);
+    await using source = await fileSource(join(folder, 'payload'));
+    await openSealedModel(unlocked, source, { kind: 'memory', buffer });
+    return bytes.equals(new Uint8Array(buffer));
+  });
+}
+
+const moments = Array.from({ length: KILLS }, (_, index) => (index + 0.5) / KILLS);
+const PARTS = ['head', 'key.json', 'manifest.json', 'payload'];
+const kmsKey = async (keyArn: string) => ({ keyArn, client: owner.as.sealer });
+
+describe(`killed at ${KILLS} moments`, () => {
+  it('rewrap leaves the old key.json or the new one, and both open', async () => {
+    const args = ['rewrap', old.folder];
+    const rotate = () => owner.as.administrator.send(new RotateKeyOnDemandCommand({ KeyId: key }));
+    await rotate();
+    const tookMs = await measure(args);
+    for (const [index, moment] of moments.entries()) {
+      // KMS allows 25 rotations: the others write a new blob of the same material.
+      const again = index % 2 === 0 && index < 40 ? [] : ['--again'];
+      if (again.length === 0) await rotate();
+      const before = partsOf(old.folder);
+      await killAt(moment, tookMs, [...args, ...again]);
+      const after = partsOf(old.folder);
+      expect({ ...after, 'key.json': '' }).toEqual({ ...before, 'key.json': '' });
+      const extra = readdirSync(old.folder).filter((name) => !PARTS.includes(name));
+      expect(extra.every((name) => name.startsWith('.key.json.partial-'))).toBe(true);
+      const [wrap] = await agesOfWraps([old.folder], { kmsKey, askKms: true }); // KMS can open it
+      const wasDone = after['key.json'] !== before['key.json'];
+      expect(wrap?.due).toBe(again.length === 0 && !wasDone);
+      await finish(args);
+      expect(readdirSync(old.folder).sort()).toEqual(PARTS);
+    }
+  }, 600_000);
+
+  it('reseal leaves the old model as it was, and a new one that is whole or not there', async () => {
+    const out = join(owner.folder, 'new.sealed');
+    const remove = () => {
+      for (const path of [out, `${out}.recovery.json`]) rmSync(path, { recursive: true, force: true });
+    };
+    const { recovery, signing } = options.keys;
+    const args = [
+      'reseal',
+      old.folder,
+      '--recovery',
+      recovery,
+      '--sign',
+      signing,
+      '--kms-key',
+      key,
+      '-o',
+      out,
+    ];
+    const tookMs = await measure(args);
+    remove();
+    const before = partsOf(old.folder);
+    for (const moment of moments) {
+      await killAt(moment, tookMs, args);
+      expect(partsOf(old.folder)).toEqual(before);
+      if (existsSync(out)) expect(await opensWhole(out)).toBe(true);
+      else await finish(args);
+      expect(await opensWhole(out)).toBe(true);
+      expect(readdirSync(owner.folder).filter((name) => name.startsWith('.'))).toEqual([]);
+      remove();
+    }
+  }, 600_000);
+
+  it.runIf(canExchange)(
+    'reseal in place leaves the old model or the new one, whole, and its recovery wrap',
+    async () => {
+      const env = { PATH: pathWithExchange(owner.folder) };
+      const { recovery, signing } = options.keys;
+      const args = [
+        'reseal',
+        old.folder,
+        '--recovery',
+        recovery,
+        '--sign',
+        signing,
+        '--kms-key',
+        key,
+        '--replace',
+      ];
+      const tookMs = await measure(args, env);
+      for (const moment of moments) {
+        await killAt(moment, tookMs, args, env);
+        expect(
+          readdirSync(old.folder)
+            .filter((name) => !name.startsWith('.'))
+            .sort(),
+        ).toEqual(PARTS);
+        expect(await opensWhole(old.folder)).toBe(true);
+      }
+      await finish(args, env);
+      expect(await opensWhole(old.folder)).toBe(true);
+      expect(
+        readdirSync(owner.folder)
+          .filter((name) => name.includes('iris.sealed'))
+          .sort(),
+      ).toEqual(['iris.sealed', 'iris.sealed.recovery.json']);
+    },
+    600_000,
+  );
+});
