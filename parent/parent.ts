@@ -118,11 +118,15 @@ export async function startParent(
     drain: async (timeoutMs, cut) => {
       draining = true;
       relay.stopAccepting();
-      // An enclave that is gone already has nothing to drain.
-      await control.drain().catch(() => {});
-      const cutNow = (): void => void relay.drain(0);
-      cut?.addEventListener('abort', cutNow, { once: true });
-      const inTime = await relay.drain(cut?.aborted === true ? 0 : timeoutMs);
+      const cutNow = new Promise<void>((resolve) => {
+        const cutAll = (): void => resolve(void relay.drain(0));
+        if (cut?.aborted === true) cutAll();
+        cut?.addEventListener('abort', cutAll, { once: true });
+      });
+      // An enclave that is gone already has nothing to drain, and one that is slow to answer holds up nobody.
+      const told = control.drain().catch(() => {});
+      const inTime = await relay.drain(timeoutMs);
+      await Promise.race([told, cutNow]);
       const graceful = inTime && cut?.aborted !== true;
       await close();
       return graceful;

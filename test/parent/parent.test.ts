@@ -3,7 +3,7 @@ import { connect } from 'node:net';
 import { join } from 'node:path';
 import { describe, expect, it } from 'vitest';
 import type { Link } from '../../link/link.ts';
-import { SERVICE_PORT } from '../../link/ports.ts';
+import { CONTROL_PORT, SERVICE_PORT } from '../../link/ports.ts';
 import { boundedLink } from '../link/hostile-peer.ts';
 import { CREDENTIALS, eventually, pattern, readAll, setup as setupOver, tcpServer } from './setup.ts';
 
@@ -76,6 +76,28 @@ describe.each([
     caller.end('a prompt that the parent cannot read');
     expect((await readAll(caller)).toString()).toBe('a prompt that the parent cannot read');
     await listener.close();
+  });
+
+  it('cuts its callers when it is told to, whether or not the enclave has answered to the drain', async () => {
+    await using at = await setup();
+    const ended: string[] = [];
+    const asked = Promise.withResolvers<void>();
+    const service = await at.enclaveLink.listen(SERVICE_PORT, (connection) => connection.resume());
+    const control = await at.enclaveLink.listen(CONTROL_PORT, (connection) => {
+      connection.resume().once('data', () => asked.resolve());
+      connection.once('close', () => ended.push('control')).once('end', () => connection.end());
+    });
+    const caller = connect({ port: at.parent.address.port, host: '127.0.0.1' });
+    caller.on('error', () => {}).once('close', () => ended.push('caller'));
+    await eventually(() => at.parent.counters()['ingress.open']).toBe(1);
+    const cut = new AbortController();
+    const drained = at.parent.drain(3_600_000, cut.signal);
+    await asked.promise;
+    cut.abort();
+    expect(await drained).toBe(false);
+    await eventually(() => ended).toEqual(['caller', 'control']);
+    await service.close();
+    await control.close();
   });
 
   it('passes on telemetry that is on the allow-list', async () => {
