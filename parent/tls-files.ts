@@ -84,6 +84,12 @@ function markOf({ ca, certificate, key }: TlsFiles): string {
 }
 
 function markOfFile(path: string | undefined): string {
-  const found = path === undefined ? undefined : statSync(path, { bigint: true, throwIfNoEntry: false });
-  return found === undefined ? '' : [found.dev, found.ino, found.size, found.mtimeNs].join(':');
+  if (path === undefined) return '';
+  try {
+    const found = statSync(path, { bigint: true });
+    return [found.dev, found.ino, found.size, found.mtimeNs].join(':');
+  } catch {
+    // Gone, or in a folder that was closed to this user; reading it says which.
+    return '';
+  }
 }

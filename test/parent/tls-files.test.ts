@@ -1,5 +1,5 @@
 import { execFileSync } from 'node:child_process';
-import { mkdtemp, rm, truncate, writeFile } from 'node:fs/promises';
+import { mkdtemp, rm, symlink, truncate, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { describe, expect, it } from 'vitest';
@@ -80,6 +80,19 @@ describe('TLS files under a running parent', () => {
     at.pass(2_000);
     expect(watched.current()).toBe(first);
     expect(at.events).toMatchObject([{ event: 'tls-files-refused' }]);
+    watched.close();
+  });
+
+  it('stay as they were when they cannot even be looked at', async () => {
+    await using at = await setup();
+    const watched = at.watch();
+    const first = watched.current();
+    // Root sees into every folder, but nobody follows a link to itself.
+    await rm(at.files.key);
+    await symlink(at.files.key, at.files.key);
+    at.pass(2_000);
+    expect(watched.current()).toBe(first);
+    expect(at.events).toMatchObject([{ event: 'tls-files-refused', error: 'PARENT_TLS_FILES_UNUSABLE' }]);
     watched.close();
   });
 
