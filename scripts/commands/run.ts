@@ -61,7 +61,7 @@ An enclave that fails to start or ends is no exit: it is started again, and the 
 
 async function runParent(path: string, io: CommandIo): Promise<void> {
   const log = operatorLog(io.stdout);
-  const interrupt = interrupted(io.signal);
+  const interrupt = interrupted(io);
   const starting = start(path, log);
   // From the first moment on, because the signal would otherwise end the process; and one after the other, so that
   // what was read last is what holds.
@@ -125,17 +125,17 @@ function shortest(folder: string): string {
 }
 
 /**
- * Resolves by a signal. A log that cannot be written (a full disk, a reader that left) aborts as well, and is no
- * reason to end an enclave.
+ * Resolves by a signal, or when the terminal is gone. Any other log that cannot be written (a full disk, a reader
+ * that left) aborts as well, and is no reason to end an enclave.
  */
-function interrupted(aborted: AbortSignal): Promise<void> {
+function interrupted({ signal, stdout }: CommandIo): Promise<void> {
   return new Promise((resolve) => {
     const onAbort = (): void => {
-      const isWriteError = aborted.reason instanceof Error && 'code' in aborted.reason;
-      if (!isWriteError) resolve();
+      const isWriteError = signal.reason instanceof Error && 'code' in signal.reason;
+      if (!isWriteError || stdout.isTTY === true) resolve();
     };
-    if (aborted.aborted) onAbort();
-    aborted.addEventListener('abort', onAbort, { once: true });
+    if (signal.aborted) onAbort();
+    signal.addEventListener('abort', onAbort, { once: true });
     process.once('SIGINT', resolve);
     process.once('SIGTERM', resolve);
   });
