@@ -1,6 +1,5 @@
 import type { ModelsConfig } from '../config/models.ts';
 import type { CredentialsProvider } from '../credentials/provider.ts';
-import { loadTls } from '../load-tls.ts';
 import type { Observe } from '../observe.ts';
 import { watchTls } from '../tls-files.ts';
 import { folderStore } from './folder.ts';
@@ -24,9 +23,13 @@ export function openModelStore(config: ModelsConfig, options: OpenModelStoreOpti
     case 'folder':
       return folderStore(config.path);
     case 's3': {
-      const { context } = loadTls({ ...(config.ca !== undefined && { ca: config.ca }) });
-      const load = async () => (await import('./s3.ts')).s3Remote(config, credentials, context);
-      return remoteStore(onceNeeded(load), limits);
+      const files = config.ca === undefined ? {} : { ca: config.ca };
+      const tls = watchTls(files, { ...options, name: 'models' });
+      const load = async () => (await import('./s3.ts')).s3Remote(config, credentials, tls);
+      return remoteStore(
+        onceNeeded(load, () => tls.close()),
+        limits,
+      );
     }
     case 'registry':
       return remoteStore(registryRemote(config, watchTls(config, { ...options, name: 'models' })), limits);
@@ -34,7 +37,7 @@ export function openModelStore(config: ModelsConfig, options: OpenModelStoreOpti
 }
 
 /** The AWS SDK takes tens of megabytes and part of a second, which only those pay who have models in S3. */
-function onceNeeded(load: () => Promise<Remote>): Remote {
+function onceNeeded(load: () => Promise<Remote>, close: () => void): Remote {
   let loaded: Promise<Remote> | undefined;
   const remote = (): Promise<Remote> => {
     loaded ??= load();
@@ -43,6 +46,9 @@ function onceNeeded(load: () => Promise<Remote>): Remote {
   return {
     look: async (...request) => (await remote()).look(...request),
     fetch: async (...request) => (await remote()).fetch(...request),
-    close: () => void loaded?.then((found) => found.close()),
+    close: () => {
+      close();
+      void loaded?.then((found) => found.close());
+    },
   };
 }

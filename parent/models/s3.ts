@@ -8,25 +8,34 @@
 import { Agent } from 'node:http';
 import { Agent as TlsAgent } from 'node:https';
 import type { Readable } from 'node:stream';
-import type { SecureContext } from 'node:tls';
 import { GetObjectCommand, HeadObjectCommand, S3Client, S3ServiceException } from '@aws-sdk/client-s3';
 import { codeOf } from '../../shared/errors.ts';
 import type { S3ModelsConfig } from '../config/models.ts';
 import type { CredentialsProvider } from '../credentials/provider.ts';
+import type { LoadedTls } from '../load-tls.ts';
+import type { WatchedTls } from '../tls-files.ts';
 import { AGENT_OPTIONS, closeIdle } from './connections.ts';
 import { changed, failureOfStatus, malformed, unavailable } from './failure.ts';
 import type { Remote } from './remote.ts';
 
 const ERROR_MAX_BYTES = 64 * 1024;
 
-export function s3Remote(
-  config: S3ModelsConfig,
-  credentials: CredentialsProvider,
-  secureContext: SecureContext,
-): Remote {
-  const httpsAgent = new TlsAgent({ ...AGENT_OPTIONS, secureContext });
+export function s3Remote(config: S3ModelsConfig, credentials: CredentialsProvider, tls: WatchedTls): Remote {
   const httpAgent = new Agent(AGENT_OPTIONS);
-  const client = createClient(config, credentials, { httpsAgent, httpAgent });
+  const connect = (from: LoadedTls) => {
+    const httpsAgent = new TlsAgent({ ...AGENT_OPTIONS, secureContext: from.context });
+    return { from, httpsAgent, client: createClient(config, credentials, { httpsAgent, httpAgent }) };
+  };
+  let connected = connect(tls.current());
+  /** Connections made with an older CA are not used again; what is being read over them finishes. */
+  const currentClient = (): S3Client => {
+    const now = tls.current();
+    if (now !== connected.from) {
+      closeIdle(connected.httpsAgent);
+      connected = connect(now);
+    }
+    return connected.client;
+  };
   const place = (path: string) => ({
     Bucket: config.bucket,
     Key: config.prefix === undefined ? path : `${config.prefix}/${path}`,
@@ -35,7 +44,7 @@ export function s3Remote(
   return {
     look: async (path, abortSignal) => {
       try {
-        const found = await client.send(new HeadObjectCommand(place(path)), { abortSignal });
+        const found = await currentClient().send(new HeadObjectCommand(place(path)), { abortSignal });
         if (found.ETag === undefined || !Number.isSafeInteger(found.ContentLength)) {
           throw malformed('no-length', 'HeadObject without a length or an ETag.');
         }
@@ -52,7 +61,7 @@ export function s3Remote(
         IfMatch: String(etag),
       });
       try {
-        const answer = await client.send(command, { abortSignal });
+        const answer = await currentClient().send(command, { abortSignal });
         const body = answer.Body as Readable;
         try {
           if (answer.$metadata.httpStatusCode !== 206)
@@ -74,7 +83,7 @@ export function s3Remote(
         throw failureOf(error);
       }
     },
-    close: () => closeIdle(httpsAgent, httpAgent),
+    close: () => closeIdle(connected.httpsAgent, httpAgent),
   };
 }
 

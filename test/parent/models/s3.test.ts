@@ -115,6 +115,31 @@ describe('models from S3', () => {
     }
   });
 
+  it('are asked for under a new CA once its file has changed', async () => {
+    const ca = await createTestCa();
+    const { certificate: cert, key } = await ca.issue();
+    const folder = mkdtempSync(join(tmpdir(), 'sr-s3-ca-'));
+    try {
+      const file = join(folder, 'ca.pem');
+      writeFileSync(file, (await createTestCa('Other', 3)).certificate);
+      await using store = await s3Store({ tls: { cert, key }, config: { ca: file } });
+      store.put(HEAD, Buffer.from('the head'));
+      let clock = Date.now();
+      await using asking = await ask(store.config, { now: () => clock });
+      await expect(asking.host.fetchModelFile('iris', 'head', 100)).rejects.toThrow('found 502');
+      writeFileSync(file, ca.certificate);
+      clock += 2_000;
+      expect(Buffer.from(await asking.host.fetchModelFile('iris', 'head', 100)).toString()).toBe('the head');
+      expect(asking.events.map(({ event, error = '' }) => `${event} ${error}`)).toEqual([
+        'certificate-expires ',
+        'models-failed PARENT_MODELS_TLS',
+        'tls-files-reloaded ',
+      ]);
+    } finally {
+      rmSync(folder, { recursive: true });
+    }
+  });
+
   it('are refused when the text of the error is endless, and it is not read', async () => {
     await using store = await s3Store();
     store.put(HEAD, Buffer.from('the head'));
