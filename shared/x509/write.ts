@@ -23,7 +23,7 @@ export interface CertificateFields {
 export const SERIAL_BYTES = 16;
 
 /** 4.1.2.5: this very moment says that a certificate has no expiry. */
-export const NO_EXPIRY = new Date('9999-12-31T23:59:59Z');
+export const NO_EXPIRY = new Date(Date.UTC(9999, 11, 31, 23, 59, 59));
 
 /** RFC 5758 3.2: no parameters. */
 const SIGNATURES: Readonly<Record<string, { readonly hash: string; readonly id: string }>> = {
