@@ -1,21 +1,22 @@
 /**
- * The plaintext of a sealed model, for sealing it again: opened in memory a segment at a time, strictly, with the next
- * segment on its way while this one is being sealed. Nothing of it touches a disk, and it is wiped behind the reader.
+ * The plaintext of a sealed model, for sealing it again: opened strictly in memory, segment by segment, the next one on
+ * its way while this one is being sealed. Nothing of it touches a disk. The memory is a few segments that are used
+ * again and again, since shared memory that is dropped stays until the garbage collector happens to look.
  */
 import { join } from 'node:path';
-import { SealedModelReader } from '../../shared/sealed-model/reader.ts';
+import type { Geometry } from '../../shared/sealed-model/format.ts';
+import { OpeningPool } from '../../shared/sealed-model/opening-pool.ts';
 import { fileSource, type PayloadSource } from '../../shared/sealed-model/source.ts';
 import type { UnlockedHead } from '../../shared/sealed-model/unlock.ts';
 import type { Plaintext } from '../plaintext.ts';
 
-/** Reads come in about the order of the payload, as a seal's do; a segment that was forgotten is opened again. */
+/** One being read, one before it that slower reads are not done with, one on its way. */
 const SEGMENTS_HELD = 3;
 
 export async function openedPlaintext(sealedFolder: string, unlocked: UnlockedHead): Promise<Plaintext> {
   const { head } = unlocked;
   const payload = await fileSource(join(sealedFolder, 'payload'));
-  const reader = new SealedModelReader(unlocked, payload);
-  const image = new SegmentWindow(reader, head.geometry);
+  const image = new SegmentWindow(unlocked, payload);
   return {
     files: head.files.map(({ path, sizeBytes }) => ({ path, sizeBytes })),
     inputs: head.files.map(
@@ -26,90 +27,130 @@ export async function openedPlaintext(sealedFolder: string, unlocked: UnlockedHe
     ),
     async expectUnchanged() {}, // every byte was authenticated when it was read
     async [Symbol.asyncDispose]() {
-      await reader.close();
-      await image.wipe();
+      await image.close();
       await payload.close();
     },
   };
 }
 
-interface Geometry {
-  readonly payloadSizeBytes: number;
-  readonly chunkBytes: number;
-  readonly chunksPerSegment: number;
-}
-
-interface HeldSegment {
-  readonly opening: Promise<Uint8Array>;
-  /** Reads that have it in hand. It is wiped only when there is none: a wiped segment would be sealed as zeros. */
+interface Slot {
+  readonly buffer: SharedArrayBuffer;
+  segment: number;
+  opening: Promise<void>;
+  isOpening: boolean;
+  /** Reads that copy from it: until there is none, no other segment may take its place. */
   users: number;
 }
 
 class SegmentWindow {
-  readonly #reader: SealedModelReader;
-  readonly #payloadSizeBytes: number;
+  readonly #unlocked: UnlockedHead;
+  readonly #payload: PayloadSource;
+  readonly #geometry: Geometry;
   readonly #segmentBytes: number;
-  /** In order of their first use. */
-  readonly #held = new Map<number, HeldSegment>();
+  readonly #slots: Slot[] = [];
+  #pool: OpeningPool | undefined;
+  /** The pool's workers share the work of one opening at a time. */
+  #turn: Promise<void> = Promise.resolve();
+  #change = Promise.withResolvers<void>();
 
-  constructor(reader: SealedModelReader, geometry: Geometry) {
-    this.#reader = reader;
-    this.#payloadSizeBytes = geometry.payloadSizeBytes;
-    this.#segmentBytes = geometry.chunkBytes * geometry.chunksPerSegment;
+  constructor(unlocked: UnlockedHead, payload: PayloadSource) {
+    this.#unlocked = unlocked;
+    this.#payload = payload;
+    this.#geometry = unlocked.head.geometry;
+    this.#segmentBytes = this.#geometry.chunkBytes * this.#geometry.chunksPerSegment;
   }
 
-  /** `target` may reach over the end of a segment. Several reads may be under way. */
+  /** `target` may reach over the end of a segment. Several reads may be under way, in any order. */
   async read(offsetBytes: number, target: Uint8Array): Promise<void> {
+    if (offsetBytes + target.length > this.#geometry.payloadSizeBytes) {
+      throw new RangeError('a read beyond the end of the payload');
+    }
     for (let done = 0; done < target.length; ) {
       const at = offsetBytes + done;
       const segment = Math.floor(at / this.#segmentBytes);
-      const held = this.#hold(segment);
-      held.users++;
+      const slot = await this.#take(segment);
       try {
-        this.#hold(segment + 1);
-        const bytes = await held.opening;
-        const part = bytes.subarray(at - segment * this.#segmentBytes).subarray(0, target.length - done);
-        if (part.length === 0) throw new RangeError('a read beyond the end of the payload');
-        target.set(part, done);
-        done += part.length;
+        this.#lookAhead(segment + 1);
+        await slot.opening;
+        const inside = at - segment * this.#segmentBytes;
+        const length = Math.min(this.#segmentBytes - inside, target.length - done);
+        target.set(new Uint8Array(slot.buffer, inside, length), done);
+        done += length;
       } finally {
-        held.users--;
-        this.#forget();
+        slot.users--;
+        this.#tellWaiting();
       }
     }
   }
 
-  #hold(segment: number): HeldSegment {
-    const found = this.#held.get(segment);
-    if (found !== undefined) return found;
-    const start = segment * this.#segmentBytes;
-    const length = Math.max(0, Math.min(this.#segmentBytes, this.#payloadSizeBytes - start));
-    const opening = length === 0 ? Promise.resolve(new Uint8Array(0)) : this.#reader.read(start, length);
-    opening.catch(() => {}); // whoever reads it hears of it
-    const held = { opening, users: 0 };
-    this.#held.set(segment, held);
-    return held;
-  }
-
-  #forget(): void {
-    for (const [segment, { opening, users }] of this.#held) {
-      if (this.#held.size <= SEGMENTS_HELD) return;
-      if (users > 0) continue;
-      this.#held.delete(segment);
-      void wiped(opening);
+  /** Counts the caller among the segment's users; waits while every slot has users of its own. */
+  async #take(segment: number): Promise<Slot> {
+    for (;;) {
+      const slot = this.#slots.find((held) => held.segment === segment) ?? this.#open(segment);
+      if (slot !== undefined) {
+        slot.users++;
+        return slot;
+      }
+      await this.#change.promise;
     }
   }
 
-  async wipe(): Promise<void> {
-    const all = [...this.#held.values()];
-    this.#held.clear();
-    await Promise.all(all.map(({ opening }) => wiped(opening)));
+  #lookAhead(segment: number): void {
+    const exists = segment < this.#geometry.segmentCount;
+    if (exists && !this.#slots.some((held) => held.segment === segment)) this.#open(segment);
   }
-}
 
-async function wiped(opening: Promise<Uint8Array>): Promise<void> {
-  await opening.then(
-    (bytes) => bytes.fill(0),
-    () => {},
-  );
+  /** Undefined if no slot is free. Of those that are, the one furthest behind goes. */
+  #open(segment: number): Slot | undefined {
+    const free = this.#slots
+      .filter(({ users, isOpening }) => users === 0 && !isOpening)
+      .sort((a, b) => a.segment - b.segment)[0];
+    const slot = this.#slots.length < SEGMENTS_HELD ? this.#newSlot() : free;
+    if (slot === undefined) return undefined;
+    slot.segment = segment;
+    slot.isOpening = true;
+    slot.opening = this.#turn.then(() => this.#fill(slot));
+    this.#turn = slot.opening
+      .catch(() => {}) // whoever reads it hears of it
+      .finally(() => {
+        slot.isOpening = false;
+        this.#tellWaiting();
+      });
+    return slot;
+  }
+
+  #newSlot(): Slot {
+    const sizeBytes = Math.min(this.#segmentBytes, this.#geometry.payloadSizeBytes);
+    const slot: Slot = {
+      buffer: new SharedArrayBuffer(sizeBytes),
+      segment: -1,
+      opening: Promise.resolve(),
+      isOpening: false,
+      users: 0,
+    };
+    this.#slots.push(slot);
+    return slot;
+  }
+
+  async #fill({ buffer, segment }: Slot): Promise<void> {
+    this.#pool ??= new OpeningPool(this.#unlocked, this.#payload, { workers: 1 }, 1);
+    const firstChunk = segment * this.#geometry.chunksPerSegment;
+    await this.#pool.run(
+      { first: segment, end: segment + 1 },
+      { kind: 'memory', buffer, firstChunk },
+      true, // strictly: tags and digests
+      {},
+    );
+  }
+
+  #tellWaiting(): void {
+    this.#change.resolve();
+    this.#change = Promise.withResolvers<void>();
+  }
+
+  async close(): Promise<void> {
+    await this.#turn;
+    await this.#pool?.close();
+    for (const { buffer } of this.#slots) new Uint8Array(buffer).fill(0);
+  }
 }
