@@ -6,13 +6,13 @@
  */
 import { createServer, type IncomingMessage, type Server, type ServerResponse } from 'node:http';
 import type { Duplex } from 'node:stream';
+import { Exchanges } from '../link/exchanges.ts';
 import type { Link, Listener } from '../link/link.ts';
 import { HOST_SERVICE_PORT } from '../link/ports.ts';
 import { DEPLOYMENT_MAX_BYTES } from '../shared/deployment/deployment.ts';
 import { TELEMETRY_MAX_BYTES } from '../shared/telemetry.ts';
 import { type CredentialsProvider, encodeAwsCredentials } from './credentials/provider.ts';
 import type { Egress } from './egress/tunnel.ts';
-import { Exchanges } from './exchanges.ts';
 import { readBounded } from './files.ts';
 import type { ModelStore } from './models/store.ts';
 import type { Counters, Observe } from './observe.ts';
@@ -91,7 +91,7 @@ function createHttpServer(options: HostServiceOptions): Server {
     connectionsCheckingInterval: Math.min(1_000, limits.headersTimeoutMs),
     insecureHTTPParser: false,
   });
-  const exchanges = new Exchanges();
+  const exchanges = new Exchanges(1);
   server.on('request', (request, response) => {
     if (!exchanges.begin(request.socket, response)) {
       counters.add('host.refused.malformed');

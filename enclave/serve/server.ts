@@ -5,6 +5,7 @@
  *
  *     connection    too many: closed
  *     handshake     TLS 1.3 only, in time, else closed
+ *     exchange      at most 16 open on a connection, else cut
  *     headers       in time and bounded (Node: 408, 431), a known path (404) and method (405)
  *     evidence      this connection asked for it and got it, else 403; health checks alone go without
  *     body          type (415), size (413, before it is read), in time (408)
@@ -20,6 +21,7 @@ import {
 } from 'node:http';
 import type { Duplex } from 'node:stream';
 import type { TLSSocket, Server as TlsServer } from 'node:tls';
+import { Exchanges } from '../../link/exchanges.ts';
 import type { Listener } from '../../link/link.ts';
 import type { EvidenceIssuer } from '../evidence.ts';
 import type { TlsIdentity } from '../tls-identity.ts';
@@ -67,6 +69,12 @@ export async function startServer(options: ServerOptions): Promise<Server> {
   await server.start();
   return server;
 }
+
+/**
+ * On one connection. A client that waits for its answer can send the next request before this side has noticed that
+ * the answer left, and some pipeline; many more at once is a client that does not read.
+ */
+const OPEN_EXCHANGES = 16;
 
 /** How long a closed connection may still take what was sent to it. */
 const CLOSE_GRACE_MS = 250;
@@ -152,9 +160,13 @@ class EnclaveServer implements Server {
       keepAliveTimeout: this.#deadlines.idleMs,
       connectionsCheckingInterval: Math.min(1_000, this.#deadlines.headersMs / 2),
     });
-    server.on('request', (request, response) => void this.#serve(request, response, () => {}));
+    const exchanges = new Exchanges(OPEN_EXCHANGES);
+    const serve = (request: IncomingMessage, response: ServerResponse, proceed: () => void): void => {
+      if (exchanges.begin(request.socket, response)) void this.#serve(request, response, proceed);
+    };
+    server.on('request', (request, response) => serve(request, response, () => {}));
     server.on('checkContinue', (request, response) => {
-      void this.#serve(request, response, () => response.writeContinue());
+      serve(request, response, () => response.writeContinue());
     });
     // Upgrades and CONNECT have no listeners: Node refuses them.
     return server;

@@ -5,9 +5,9 @@
  */
 import { createServer, type IncomingMessage, type Server, type ServerResponse } from 'node:http';
 import type { AddressInfo } from 'node:net';
+import { Exchanges } from '../../link/exchanges.ts';
 import { type AdminConfig, isLoopbackAddress } from '../config/admin.ts';
 import { ParentError } from '../errors.ts';
-import { Exchanges } from '../exchanges.ts';
 import { createMetrics, type Metrics } from './metrics.ts';
 import type { AdminSources } from './sources.ts';
 
@@ -28,7 +28,7 @@ export interface RunningAdmin {
 export async function startAdmin(config: AdminConfig, sources: AdminSources): Promise<RunningAdmin> {
   const metrics = createMetrics();
   const live = sharedProbe(sources);
-  const exchanges = new Exchanges();
+  const exchanges = new Exchanges(1);
   const server = createServer(
     {
       maxHeaderSize: MAX_HEADER_BYTES,

@@ -633,6 +633,35 @@ describe('a client that is slow', () => {
   });
 });
 
+describe('requests behind one another on a connection', () => {
+  const ask = (count: number): string => {
+    const body = JSON.stringify(question(1));
+    const first = `POST ${INFER} HTTP/1.1\r\nhost: e\r\ncontent-type: application/json\r\ncontent-length: ${body.length}\r\n\r\n${body}`;
+    const last = 'GET /v2 HTTP/1.1\r\nhost: e\r\nconnection: close\r\n\r\n';
+    return `${first}${'GET /v2/health/live HTTP/1.1\r\nhost: e\r\n\r\n'.repeat(count - 2)}${last}`;
+  };
+
+  it('are answered in their order, up to 16', async () => {
+    const held = gate();
+    const { socket } = await connect(await serve(held.infer));
+    const text = textUntilClose(socket);
+    socket.write(ask(16));
+    await until(() => held.atWork === 1);
+    held.release();
+    expect((await text).match(/HTTP\/1\.1 200 /g)).toHaveLength(16);
+  });
+
+  it('cut the connection when more are open, so that nobody fills the memory by not reading', async () => {
+    const held = gate();
+    const server = await serve(held.infer);
+    const { socket } = await connect(server);
+    socket.write(ask(17));
+    expect(await textUntilClose(socket)).toBe('');
+    await until(() => server.server.connections === 0);
+    held.release();
+  });
+});
+
 describe('hostile HTTP', () => {
   it.each([
     ['no HTTP', 'hello\r\n\r\n'],
