@@ -2,7 +2,7 @@
  * Running a command with an opened model, for owners who serve outside an enclave. The weights stand in unlinked files
  * on a tmpfs and nowhere else; the command is given paths to them.
  */
-import { type SpawnOptions, spawn } from 'node:child_process';
+import { type ChildProcess, type SpawnOptions, spawn } from 'node:child_process';
 import { writeSync } from 'node:fs';
 import { constants } from 'node:os';
 import { join } from 'node:path';
@@ -123,15 +123,18 @@ export interface RunCommand {
 /** Resolves to the exit code: the command's, or 128 + N if signal N ended it. Throws OWNER_COMMAND_NOT_STARTED. */
 export async function runCommand({ command, interruptToo, stdio, signals }: RunCommand): Promise<number> {
   const [name = '', ...args] = command;
-  const child = spawn(name, args, { stdio: stdio ?? 'inherit' });
-  const forward = (signal: NodeJS.Signals): void => void child.kill(signal);
+  let child: ChildProcess | undefined;
+  const forward = (signal: NodeJS.Signals): void => void child?.kill(signal);
   const noted = (): void => {}; // the command decides what Ctrl-C means, not the default of this process
+  // Before it starts: a signal that came in between would end this process by default, and leave the command behind.
   for (const signal of FORWARDED) signals.on(signal, forward);
   signals.on('SIGINT', interruptToo ? forward : noted);
   try {
+    const started = spawn(name, args, { stdio: stdio ?? 'inherit' });
+    child = started;
     return await new Promise<number>((resolve, reject) => {
-      child.once('error', (cause) => reject(notStarted(name, cause)));
-      child.once('exit', (code, signal) =>
+      started.once('error', (cause) => reject(notStarted(name, cause)));
+      started.once('exit', (code, signal) =>
         resolve(code ?? 128 + constants.signals[signal as NodeJS.Signals]),
       );
     });
