@@ -27,5 +27,6 @@ if (node === undefined) {
 const child = spawn(node, [main, ...process.argv.slice(2)], { stdio: 'inherit' });
 // A terminal signals the whole group; a supervisor signals this process alone.
 process.on('SIGINT', () => {});
-process.on('SIGTERM', () => child.kill('SIGTERM'));
+for (const signal of ['SIGTERM', 'SIGHUP', 'SIGQUIT', 'SIGUSR2'])
+  process.on(signal, () => child.kill(signal));
 child.on('exit', (code, signal) => process.exit(code ?? 128 + constants.signals[signal]));

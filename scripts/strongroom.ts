@@ -34,40 +34,81 @@ function ownArguments(args: readonly string[]): readonly string[] {
   return end === -1 ? args : args.slice(0, end);
 }
 
-/** Runs one command line and resolves to its exit code; every error is reported here and nowhere else. */
+/**
+ * Runs one command line and resolves to its exit code; every error is reported here and nowhere else. A result that did
+ * not arrive is no success. A reader that leaves (`| head`) has what it wanted, and is told nothing.
+ */
 export async function main(args: readonly string[], io: CommandIo): Promise<number> {
-  const own = ownArguments(args);
-  const json = own.includes('--json');
+  const lostOutput = watchOutput(io.stdout);
+  let code: number;
   try {
-    const found = findCommand(args);
-    if (found === undefined) {
-      if (args.length === 0 || args[0] === '--help' || args[0] === '-h' || args[0] === 'help') {
-        io.stdout.write(await overview());
-        return 0;
-      }
-      throw new CommandError('USAGE', noCommand(args[0] ?? ''));
-    }
-    const load = COMMANDS[found.name] as (typeof COMMANDS)[string];
-    const { command } = await load();
-    if (own.includes('--help') || own.includes('-h')) {
-      io.stdout.write(`${command.help.trim()}\n`);
-      return 0;
-    }
-    return await command.run(found.rest, io);
+    code = await runCommandLine(args, io);
   } catch (error) {
-    return report(error, json, io);
+    const lost = await lostOutput();
+    if (lost === undefined) code = report(error, args, io);
+    else code = hasLeft(lost) ? asReported(error).exitCode : 0;
   }
+  const lost = await lostOutput();
+  if (lost === undefined || hasLeft(lost)) return code;
+  const message = `Standard output could not be written, so what it should say is incomplete: ${lost.message}. Anything else that the command did stands.`;
+  const unwritable = new CommandError('OUTPUT_UNWRITABLE', message, lost);
+  io.stderr.write(asText(unwritable));
+  return code === 0 ? unwritable.exitCode : code;
 }
 
-function report(error: unknown, json: boolean, io: CommandIo): number {
-  const known = asKnownError(error) ?? unexpected(error);
+/** Gives what looks, once all was written, whether it arrived: the first error of the stream. */
+function watchOutput(stdout: CommandIo['stdout']): () => Promise<NodeJS.ErrnoException | undefined> {
+  let first: NodeJS.ErrnoException | undefined;
+  stdout.once('error', (error) => {
+    first = error;
+  });
+  return async () => {
+    const last = await new Promise<Error | null | undefined>((resolve) => stdout.write('', resolve));
+    return first ?? last ?? undefined;
+  };
+}
+
+function hasLeft({ code }: NodeJS.ErrnoException): boolean {
+  return code === 'EPIPE' || code === 'ECONNRESET';
+}
+
+async function runCommandLine(args: readonly string[], io: CommandIo): Promise<number> {
+  const found = findCommand(args);
+  if (found === undefined) {
+    if (args.length === 0 || args[0] === '--help' || args[0] === '-h' || args[0] === 'help') {
+      io.stdout.write(await overview());
+      return 0;
+    }
+    throw new CommandError('USAGE', noCommand(args[0] ?? ''));
+  }
+  const load = COMMANDS[found.name] as (typeof COMMANDS)[string];
+  const { command } = await load();
+  const own = ownArguments(args);
+  if (own.includes('--help') || own.includes('-h')) {
+    io.stdout.write(`${command.help.trim()}\n`);
+    return 0;
+  }
+  return await command.run(found.rest, io);
+}
+
+function report(error: unknown, args: readonly string[], io: CommandIo): number {
+  const known = asReported(error);
   const { code, message, action } = known;
-  if (json) io.stdout.write(`${JSON.stringify({ error: { code, message, action } })}\n`);
-  else {
-    io.stderr.write(`strongroom: ${message}\n  code: ${code}\n  next: ${action}\n`);
+  if (ownArguments(args).includes('--json')) {
+    io.stdout.write(`${JSON.stringify({ error: { code, message, action } })}\n`);
+  } else {
+    io.stderr.write(asText(known));
     if (code === 'UNEXPECTED' && error instanceof Error) io.stderr.write(`\n${error.stack}\n`);
   }
   return known.exitCode;
+}
+
+function asText({ code, message, action }: StrongroomError): string {
+  return `strongroom: ${message}\n  code: ${code}\n  next: ${action}\n`;
+}
+
+function asReported(error: unknown): StrongroomError {
+  return asKnownError(error) ?? unexpected(error);
 }
 
 function unexpected(error: unknown): CommandError {
@@ -93,6 +134,12 @@ if (import.meta.main) {
   process.once('SIGINT', () => interrupt.abort(new Error('interrupted')));
   // A supervisor's signal arrives twice: to the process group, and through strongroom.mjs.
   process.on('SIGTERM', () => interrupt.abort(new Error('terminated')));
+  // The terminal has closed. `run` and `exec` have a use of their own for this signal.
+  process.on('SIGHUP', () => {
+    if (process.listenerCount('SIGHUP') === 1) interrupt.abort(new Error('hung up'));
+  });
+  // Nobody can be told that nobody can be told; the work goes on, and the exit code says how it ended.
+  process.stderr.on('error', () => {});
   // Whoever read the output has left (`| head`): an interrupt like any other, so that commands clean up.
   process.stdout.on('error', (error) => interrupt.abort(error));
   process.exitCode = await main(process.argv.slice(2), {
