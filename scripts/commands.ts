@@ -29,6 +29,8 @@ export const COMMANDS: Readonly<Record<string, () => Promise<{ readonly command:
   'image root': () => import('./commands/image-root.ts'),
   'image measure': () => import('./commands/image-measure.ts'),
   'image list': () => import('./commands/image-list.ts'),
+  'bucket audit': () => import('./commands/bucket-audit.ts'),
+  'bucket configure': () => import('./commands/bucket-configure.ts'),
   'policy generate': () => import('./commands/policy-generate.ts'),
   'attestation verify': () => import('./commands/attestation-verify.ts'),
 };

@@ -31,6 +31,21 @@ export const commandErrors = {
     means: 'The command was interrupted and cleaned up after itself.',
     action: 'Run it again.',
   },
+  BUCKET_UNREADABLE: {
+    exit: 2,
+    means: 'The bucket does not exist, belongs to another account, or its server did not answer.',
+    action: 'Check the name, --account, --region and your AWS credentials.',
+  },
+  BUCKET_NOT_CONFIGURED: {
+    exit: 1,
+    means: 'S3 refused a change of the configuration; those before it were made.',
+    action: 'Settle what S3 says, then run the command again: it goes on with what is left.',
+  },
+  BUCKET_POLICY_UNCLEAR: {
+    exit: 3,
+    means: 'The bucket has a policy that cannot be understood without doubt, so nothing can be added to it.',
+    action: 'Write the policy plainly at the line that the message names, then run the command again.',
+  },
   DEMO_NOT_REFUSED: {
     exit: 1,
     means: 'An attack of the demonstration was not refused.',

@@ -5,8 +5,11 @@
  * off a bucket, may allow what the bucket policy does not mention: so this says what the bucket policy does, and only
  * an explicit Deny or an Allow to a stranger is the last word.
  */
+import { matchesActions } from './actions.ts';
 import { contextOf } from './context.ts';
-import type { CallerIdentity, Policy } from './model.ts';
+import { globMatches } from './glob.ts';
+import type { CallerIdentity, Policy, Statement } from './model.ts';
+import { matchPrincipals } from './principals.ts';
 import { evaluateStatement } from './statement.ts';
 import type { RequestContext } from './variables.ts';
 
@@ -49,6 +52,20 @@ export function evaluateBucketPolicy(request: BucketRequest, policy: Policy | un
     effect: denies.length > 0 ? 'denied' : applying.length > 0 ? 'allowed' : 'silent',
     statements: deciding.map(({ sid, index, line }) => ({ name: sid ?? `#${index}`, line })),
   };
+}
+
+/** The statements that concern the caller, the action and the resource, whatever their conditions. */
+export function statementsConcerning(request: BucketRequest, policy: Policy | undefined): Statement[] {
+  const { action, resourceArn } = request;
+  const principal = request.principal === 'anonymous' ? NOBODY : request.principal;
+  return (policy?.statements ?? []).filter(({ actions, principals, resources, effect }) => {
+    if (actions === undefined || !matchesActions(actions, action)) return false;
+    if (principals !== undefined && matchPrincipals(principals, principal, effect) === 'none') return false;
+    if (resources === undefined) return false;
+    // What a variable stands for is not known here, so such a statement may concern anything.
+    if (resources.entries.some((pattern) => pattern.includes('${'))) return true;
+    return resources.entries.some((pattern) => globMatches(pattern, resourceArn)) !== resources.negated;
+  });
 }
 
 function contextOfBucketRequest({ principal, action, resourceArn, context }: BucketRequest): RequestContext {
