@@ -9,7 +9,7 @@ import type { Writable } from 'node:stream';
 import type { SealedFile } from '../shared/sealed-model/core-header.ts';
 import type { Head } from '../shared/sealed-model/head.ts';
 import { openSealedModel } from '../shared/sealed-model/open.ts';
-import { SealedModelReader } from '../shared/sealed-model/reader.ts';
+import { SealedModelReader, wipeAndFree } from '../shared/sealed-model/reader.ts';
 import { fileSource } from '../shared/sealed-model/source.ts';
 import type { UnlockedHead } from '../shared/sealed-model/unlock.ts';
 import { Aside, expectAbsent, syncFolder } from './aside.ts';
@@ -129,9 +129,11 @@ async function pipeUnlocked(
     const piece = await reader.read(at, pieceEnd - at);
     try {
       await writeWhole(pipe, piece, signal);
-    } finally {
-      piece.fill(0);
+    } catch (error) {
+      piece.fill(0); // and not freed: the stream may not be done with it
+      throw error;
     }
+    wipeAndFree(piece);
     at = pieceEnd;
     onProgress?.(at - file.offset, file.sizeBytes);
   }

@@ -9,7 +9,7 @@ import type { SealedFile } from '../../shared/sealed-model/core-header.ts';
 import { SealedModelError } from '../../shared/sealed-model/errors.ts';
 import { DIGEST_BYTES } from '../../shared/sealed-model/format.ts';
 import type { Head } from '../../shared/sealed-model/head.ts';
-import { SealedModelReader } from '../../shared/sealed-model/reader.ts';
+import { SealedModelReader, wipeAndFree } from '../../shared/sealed-model/reader.ts';
 import type { PayloadSource } from '../../shared/sealed-model/source.ts';
 import type { UnlockedHead } from '../../shared/sealed-model/unlock.ts';
 import { expectNotAborted } from '../spool.ts';
@@ -75,17 +75,17 @@ export async function checkStrictly(
   const hashes = new FileHashes(head);
   let checkedBytes = 0;
   await using reader = new SealedModelReader(unlocked, source);
-  const read = ({ first, end }: Range): Promise<Uint8Array | unknown> => {
+  const read = ({ first, end }: Range): Promise<Uint8Array<ArrayBuffer> | { error: unknown }> => {
     const { start, length } = placeOf(head, first, end);
     // A fault is a result here, so that reading ahead leaves no rejection unheard.
     return reader.read(start, length).catch((error: unknown) => ({ error }));
   };
-  const take = async (range: Range, result: unknown): Promise<void> => {
+  const take = async (range: Range, result: Awaited<ReturnType<typeof read>>): Promise<void> => {
     expectNotAborted(signal);
     const { start, length } = placeOf(head, range.first, range.end);
     if (result instanceof Uint8Array) {
       hashes.update(start, result);
-      result.fill(0);
+      wipeAndFree(result);
       checkedBytes += length;
       onProgress?.(checkedBytes, totalBytes);
       return;
@@ -94,7 +94,7 @@ export async function checkStrictly(
       for (const single of rangesOf([...segmentsOf(range)], 1)) await take(single, await read(single));
       return;
     }
-    const fault = faultOf((result as { error: unknown }).error);
+    const fault = faultOf(result.error);
     faults.push({ segment: range.first, fault });
     // A chunk that fails its tag hides whether it is the ciphertext that the head names.
     if (fault === 'tag' && !(await hasItsDigest(head, source, range.first))) {
@@ -105,9 +105,9 @@ export async function checkStrictly(
     onProgress?.(checkedBytes, totalBytes);
   };
   const ranges = rangesOf(segments, SEGMENTS_AT_ONCE);
-  let ahead = ranges[0] === undefined ? undefined : read(ranges[0]);
+  let ahead: ReturnType<typeof read> | undefined;
   for (const [index, range] of ranges.entries()) {
-    const result = await ahead;
+    const result = await (ahead ?? read(range));
     const next = ranges[index + 1];
     ahead = next === undefined ? undefined : read(next); // decrypted while this one is hashed
     await take(range, result);

@@ -1,7 +1,7 @@
 /**
  * Random access to a sealed model: `read(offset, length)` fetches and opens no more than the segments that the
  * range touches, and returns bytes only after every chunk's tag and every segment's digest matched. What is
- * kept between two reads is keys and threads, never plaintext.
+ * kept between two reads is keys, threads and wiped memory, never plaintext.
  */
 import { SealedModelError } from './errors.ts';
 import { type OpeningOptions, OpeningPool } from './opening-pool.ts';
@@ -13,6 +13,8 @@ export class SealedModelReader {
   readonly #source: PayloadSource;
   readonly #options: OpeningOptions;
   #pool: OpeningPool | undefined;
+  /** Used again and again: shared memory that is dropped stays until the garbage collector happens to look. */
+  #window = new SharedArrayBuffer(0);
   /** One range at a time: the workers share the work of one range. */
   #turn: Promise<unknown> = Promise.resolve();
   #closed = false;
@@ -23,14 +25,17 @@ export class SealedModelReader {
     this.#options = options;
   }
 
-  /** Offsets are those of the payload: a file's bytes begin at its `offset` in the head. */
-  read(offset: number, length: number): Promise<Uint8Array> {
+  /**
+   * Offsets are those of the payload: a file's bytes begin at its `offset` in the head. Resolves to bytes in an
+   * ArrayBuffer of their own; a caller who reads much hands each to `wipeAndFree` when done with it.
+   */
+  read(offset: number, length: number): Promise<Uint8Array<ArrayBuffer>> {
     const result = this.#turn.then(() => this.#read(offset, length));
     this.#turn = result.catch(() => {});
     return result;
   }
 
-  async #read(offset: number, length: number): Promise<Uint8Array> {
+  async #read(offset: number, length: number): Promise<Uint8Array<ArrayBuffer>> {
     const { geometry, payloadSizeBytes } = this.#unlocked.head;
     const inside = Number.isSafeInteger(offset) && Number.isSafeInteger(length) && offset >= 0 && length >= 0;
     if (this.#closed || !inside || offset + length > payloadSizeBytes) {
@@ -52,13 +57,17 @@ export class SealedModelReader {
       first: Math.floor(firstChunk / geometry.chunksPerSegment),
       end: Math.ceil(endBytes / geometry.chunkBytes / geometry.chunksPerSegment),
     };
-    const buffer = new SharedArrayBuffer(endBytes - firstChunk * geometry.chunkBytes);
-    const window = new Uint8Array(buffer);
+    const windowBytes = endBytes - firstChunk * geometry.chunkBytes;
+    if (this.#window.byteLength < windowBytes) this.#window = new SharedArrayBuffer(windowBytes);
+    const buffer = this.#window;
+    const window = new Uint8Array(buffer, 0, windowBytes);
     try {
       this.#pool ??= new OpeningPool(this.#unlocked, this.#source, this.#options, geometry.segmentCount);
       await this.#pool.run(segments, { kind: 'memory', buffer, firstChunk }, true, {});
       const start = offset - firstChunk * geometry.chunkBytes;
-      return window.slice(start, start + length);
+      const own = new Uint8Array(length);
+      own.set(window.subarray(start, start + length));
+      return own;
     } catch (error) {
       // Reads of the failed range may still be under way into this pool's rings.
       await this.#pool?.close();
@@ -79,4 +88,10 @@ export class SealedModelReader {
   [Symbol.asyncDispose](): Promise<void> {
     return this.close();
   }
+}
+
+/** Gives the memory back at once: the garbage collector looks at big buffers when it pleases, gigabytes later. */
+export function wipeAndFree(bytes: Uint8Array<ArrayBuffer>): void {
+  bytes.fill(0);
+  bytes.buffer.transfer(0);
 }

@@ -54,6 +54,21 @@ describe('opening what was sealed', () => {
     expect(piped().equals(content)).toBe(true);
   });
 
+  it('gives the memory of each segment back once the pipe has taken it', async () => {
+    const sealed = await folders.seal({ 'model.onnx': randomBytes(5000) });
+    const taken: Buffer[] = [];
+    const pipe = new Writable({
+      write(piece: Buffer, _encoding, done) {
+        expect(taken.filter(({ length }) => length > 0)).toEqual([]);
+        expect(piece.length).toBeGreaterThan(0);
+        taken.push(piece);
+        done();
+      },
+    });
+    await openToPipe({ sealed, key: folders.kept, file: undefined, pipe });
+    expect(taken.map(({ length }) => length)).toEqual([0, 0, 0, 0, 0]);
+  });
+
   it('opens a model without a byte, though none is ever sealed', async () => {
     const sealed = await folders.sealEmpty();
     const out = folders.path('out-empty');

@@ -2,11 +2,11 @@ import { closeSync, mkdtempSync, openSync, readFileSync, rmSync, writeFileSync }
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import fc from 'fast-check';
-import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { afterAll, beforeAll, describe, expect, it, vi } from 'vitest';
 import { openSealedModel } from '../../../shared/sealed-model/open.ts';
 import { openTagsOnly } from '../../../shared/sealed-model/open-tags-only.ts';
 import { startOpeningThreads } from '../../../shared/sealed-model/opening-threads.ts';
-import { SealedModelReader } from '../../../shared/sealed-model/reader.ts';
+import { SealedModelReader, wipeAndFree } from '../../../shared/sealed-model/reader.ts';
 import { fileSource, memorySource, type PayloadSource } from '../../../shared/sealed-model/source.ts';
 import { UnlockedHead, unlockHead } from '../../../shared/sealed-model/unlock.ts';
 import { bytesOf, remote, SMALL, sealBytes, sealFiles, type TestSeal } from './seals.ts';
@@ -266,6 +266,25 @@ describe('random access', () => {
     expect(Buffer.compare(await reader.read(10, 1000), seal.image.subarray(10, 1010))).toBe(0);
     await expect(reader.read(1000, 30)).rejects.toMatchObject({ code: 'SEALED_CHUNK_REFUSED' });
     expect(Buffer.compare(await reader.read(2048, 2048), seal.image.subarray(2048))).toBe(0);
+  });
+
+  it('takes no more memory for many reads than for one', async () => {
+    const seal = await sealBytes(bytesOf(20 * 1024));
+    using unlocked = unlockHead(seal.head, seal.dataKey);
+    await using reader = new SealedModelReader(unlocked, memorySource(seal.payload), { workers: 1 });
+    await reader.read(0, 1024);
+    const allocate = vi.spyOn(globalThis, 'SharedArrayBuffer');
+    try {
+      for (let segment = 1; segment < 20; segment++) {
+        const read = await reader.read(segment * 1024, 1024);
+        expect(Buffer.compare(read, seal.image.subarray(segment * 1024, (segment + 1) * 1024))).toBe(0);
+        wipeAndFree(read);
+        expect(read.buffer.detached).toBe(true);
+      }
+      expect(allocate).not.toHaveBeenCalled();
+    } finally {
+      allocate.mockRestore();
+    }
   });
 
   it('refuses ranges outside the model', async () => {
