@@ -1,3 +1,6 @@
+import { writeSync } from 'node:fs';
+import { Socket } from 'node:net';
+import { Writable } from 'node:stream';
 import { StrongroomError } from '../shared/errors.ts';
 import type { CommandIo } from './command.ts';
 import { COMMANDS } from './commands.ts';
@@ -129,7 +132,27 @@ function asKnownError(error: unknown): StrongroomError | undefined {
   return new CommandError(writing ? 'OUTPUT_UNWRITABLE' : 'INPUT_UNREADABLE', error.message, error);
 }
 
+const STDOUT_FD = 1;
+
+/**
+ * Node's own stream for a redirected file writes once and never looks how much of it went: on a full disk, the rest of a
+ * model would be missing, without an error.
+ */
+function wholeOutput(): Writable {
+  return new Writable({
+    write(chunk: Buffer, _encoding, done) {
+      try {
+        for (let at = 0; at < chunk.length; ) at += writeSync(STDOUT_FD, chunk, at);
+        done();
+      } catch (error) {
+        done(error as Error);
+      }
+    },
+  });
+}
+
 if (import.meta.main) {
+  const stdout = (process.stdout as Writable) instanceof Socket ? process.stdout : wholeOutput();
   const interrupt = new AbortController();
   process.once('SIGINT', () => interrupt.abort(new Error('interrupted')));
   // A supervisor's signal arrives twice: to the process group, and through strongroom.mjs.
@@ -141,10 +164,10 @@ if (import.meta.main) {
   // Nobody can be told that nobody can be told; the work goes on, and the exit code says how it ended.
   process.stderr.on('error', () => {});
   // Whoever read the output has left (`| head`): an interrupt like any other, so that commands clean up.
-  process.stdout.on('error', (error) => interrupt.abort(error));
+  stdout.on('error', (error) => interrupt.abort(error));
   process.exitCode = await main(process.argv.slice(2), {
     stdin: process.stdin,
-    stdout: process.stdout,
+    stdout,
     stderr: process.stderr,
     signal: interrupt.signal,
   });

@@ -1,11 +1,12 @@
 /** The command line as a process: what becomes of its outputs, and of its work when the terminal closes. */
-import { spawn } from 'node:child_process';
+import { execFile, spawn } from 'node:child_process';
 import { once } from 'node:events';
-import { closeSync, mkdtempSync, openSync, readdirSync, rmSync, writeFileSync } from 'node:fs';
+import { closeSync, mkdtempSync, openSync, readdirSync, rmSync, statSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { text } from 'node:stream/consumers';
-import { afterEach, beforeEach, describe, expect, it } from 'vitest';
+import { promisify } from 'node:util';
+import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from 'vitest';
 
 const SCRIPTS = join(import.meta.dirname, '..', '..', 'scripts');
 const MAIN = join(SCRIPTS, 'strongroom.ts');
@@ -39,6 +40,33 @@ describe('results that do not arrive', () => {
   it('do not change the exit code where only what was said to a person is lost', async () => {
     const child = spawn(process.execPath, [MAIN, 'unseal'], { stdio: ['ignore', 'ignore', full] });
     expect(await once(child, 'exit')).toEqual([2, null]);
+  });
+});
+
+describe('a model that is opened into a file', () => {
+  let folder: string;
+  beforeAll(async () => {
+    folder = mkdtempSync(join(tmpdir(), 'sr-'));
+    writeFileSync(join(folder, 'key'), new Uint8Array(32), { mode: 0o600 });
+    writeFileSync(join(folder, 'm.onnx'), new Uint8Array(6_000).fill(7));
+    const line = 'seal --name m --version 1 --key-file key -o m.sealed m.onnx'.split(' ');
+    await promisify(execFile)(process.execPath, [MAIN, ...line], { cwd: folder });
+  });
+  afterAll(() => rmSync(folder, { recursive: true, force: true }));
+
+  // A limit on the file's size cuts a write short just as a full disk does.
+  it.each([
+    { limitKib: 4, code: 2, sizeBytes: 4_096 },
+    { limitKib: 8, code: 0, sizeBytes: 6_000 },
+  ])('is whole, or an error is told: $limitKib KiB of room', async ({ limitKib, code, sizeBytes }) => {
+    const shell = `ulimit -f ${limitKib}; exec "$0" "$1" open m.sealed --key-file key -o - > out`;
+    const child = spawn('bash', ['-c', shell, process.execPath, MAIN], {
+      cwd: folder,
+      stdio: ['ignore', 'ignore', 'pipe'],
+    });
+    const [told, [ended]] = await Promise.all([text(child.stderr), once(child, 'exit')]);
+    expect({ ended, sizeBytes: statSync(join(folder, 'out')).size }).toEqual({ ended: code, sizeBytes });
+    expect(told).toMatch(code === 0 ? /^$/ : /EFBIG[\s\S]*code: OUTPUT_UNWRITABLE/);
   });
 });
 
