@@ -3,7 +3,7 @@
  * the disk, then renamed. Disposing of it before `publish` removes every trace; even a killed process leaves
  * nothing under the final name, and what it leaves aside is ciphertext.
  */
-import { type FileHandle, lstat, mkdir, open, rename, rm, rmdir } from 'node:fs/promises';
+import { type FileHandle, link, lstat, mkdir, open, rename, rm, rmdir } from 'node:fs/promises';
 import { dirname, join, resolve } from 'node:path';
 import { OwnerError } from './errors.ts';
 import { asideOf, type Leftover, removeLeftovers } from './leftovers.ts';
@@ -16,6 +16,8 @@ export class Aside {
   readonly #companions = new Map<string, string>();
   /** The outermost folder that had to be made to hold `out`. */
   #madeFolder: string | undefined;
+  /** Companions under their final names, while the folder is not. */
+  readonly #placed = new Set<string>();
   #published = false;
 
   private constructor(out: string) {
@@ -69,7 +71,10 @@ export class Aside {
   async publish(): Promise<void> {
     await syncFolder(this.#folder);
     for (const path of [this.#out, ...this.#companions.keys()]) await expectAbsent(path);
-    for (const [path, waiting] of this.#companions) await rename(waiting, path);
+    for (const [path, waiting] of this.#companions) {
+      await placeNew(waiting, path);
+      this.#placed.add(path);
+    }
     await syncFolder(dirname(this.#out));
     await rename(this.#folder, this.#out);
     this.#published = true;
@@ -79,10 +84,30 @@ export class Aside {
   async [Symbol.asyncDispose](): Promise<void> {
     if (this.#published) return;
     await rm(this.#folder, { recursive: true, force: true });
-    for (const waiting of this.#companions.values()) await rm(waiting, { force: true });
+    for (const path of [...this.#companions.values(), ...this.#placed]) await rm(path, { force: true });
     await removeMadeFolders(this.#madeFolder, this.#out);
   }
 }
+
+/**
+ * A rename that replaces nothing, whoever puts something there in the same moment: of two seals to one name, the loser's
+ * recovery wrap must never stand beside the winner's folder. Throws OWNER_WOULD_OVERWRITE.
+ */
+async function placeNew(from: string, to: string): Promise<void> {
+  try {
+    await link(from, to);
+  } catch (error) {
+    const { code } = error as NodeJS.ErrnoException;
+    if (code === 'EEXIST') throw wouldOverwrite(to);
+    if (!NO_HARD_LINKS.includes(code ?? '')) throw error;
+    await expectAbsent(to);
+    await rename(from, to);
+    return;
+  }
+  await rm(from);
+}
+
+const NO_HARD_LINKS = ['EPERM', 'ENOTSUP', 'EOPNOTSUPP', 'ENOSYS', 'EMLINK'];
 
 /** Undoes the `mkdir` for `out` that said it had made `made` first, as far as nobody else uses the folders. */
 export async function removeMadeFolders(made: string | undefined, out: string): Promise<void> {
@@ -98,7 +123,11 @@ export async function expectAbsent(path: string): Promise<void> {
     if (error.code === 'ENOENT') return undefined;
     throw error;
   });
-  if (found !== undefined) throw new OwnerError('OWNER_WOULD_OVERWRITE', `${path} exists already.`);
+  if (found !== undefined) throw wouldOverwrite(path);
+}
+
+function wouldOverwrite(path: string): OwnerError {
+  return new OwnerError('OWNER_WOULD_OVERWRITE', `${path} exists already.`);
 }
 
 export async function syncFolder(folder: string): Promise<void> {

@@ -3,7 +3,7 @@
  * documents); the recovery key opens the owner's own wrap of each data key, and is best kept offline.
  */
 import { generateKeyPair, type KeyObject } from 'node:crypto';
-import { lstat, mkdir } from 'node:fs/promises';
+import { lstat, mkdir, rm } from 'node:fs/promises';
 import { join } from 'node:path';
 import { promisify } from 'node:util';
 import { OwnerError } from './errors.ts';
@@ -43,13 +43,20 @@ export async function writeOwnerKeys(folder: string, purposes: readonly KeyPurpo
     if (found !== undefined) throw new OwnerError('OWNER_WOULD_OVERWRITE', `${path} exists already.`);
   }
   await mkdir(folder, { recursive: true, mode: 0o700 });
-  const written: KeyFiles[] = [];
-  for (const files of planned) {
-    const { purpose } = files;
-    const { privateKey, publicKey } = await generateOwnerKeyPair(purpose);
-    await writeNewFile(files.privateFile, privateKey.export({ type: 'pkcs8', format: 'pem' }), 0o600);
-    await writeNewFile(files.publicFile, publicKey.export({ type: 'spki', format: 'pem' }), 0o644);
-    written.push(files);
+  const written: string[] = [];
+  const write = async (path: string, pem: string | Buffer, mode: number): Promise<void> => {
+    await writeNewFile(path, pem, mode);
+    written.push(path);
+  };
+  try {
+    for (const { purpose, privateFile, publicFile } of planned) {
+      const { privateKey, publicKey } = await generateOwnerKeyPair(purpose);
+      await write(privateFile, privateKey.export({ type: 'pkcs8', format: 'pem' }), 0o600);
+      await write(publicFile, publicKey.export({ type: 'spki', format: 'pem' }), 0o644);
+    }
+  } catch (error) {
+    for (const path of written) await rm(path, { force: true });
+    throw error;
   }
-  return written;
+  return planned;
 }

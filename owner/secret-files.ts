@@ -1,6 +1,6 @@
 /** Secrets in files: written for their owner's eyes alone, and refused when others could have read them. */
 import { createPrivateKey, createPublicKey, type KeyObject } from 'node:crypto';
-import { constants, type FileHandle, open } from 'node:fs/promises';
+import { constants, type FileHandle, open, rm } from 'node:fs/promises';
 import { OwnerError } from './errors.ts';
 
 const KEY_FILE_MAX_BYTES = 65_536;
@@ -107,6 +107,9 @@ export async function writeNewFile(path: string, content: string | Uint8Array, m
   try {
     await file.writeFile(content);
     await file.sync();
+  } catch (error) {
+    await rm(path, { force: true }); // half a key would be in the way of the next attempt
+    throw error;
   } finally {
     await file.close();
   }

@@ -1,3 +1,4 @@
+import { spawnSync } from 'node:child_process';
 import { createPrivateKey, createPublicKey, randomBytes } from 'node:crypto';
 import { chmodSync, mkdtempSync, readdirSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
@@ -40,6 +41,19 @@ describe('keygen', () => {
       code: 'OWNER_WOULD_OVERWRITE',
     });
     expect(readdirSync(keys).sort()).toEqual(['recovery.key.pem', 'recovery.pub.pem']);
+  });
+
+  it('leaves no half of a key, and no half of the keys, where the disk is full', async () => {
+    const keys = join(folder, 'full');
+    // A limit on a file's size (1 KiB) ends a write as a full disk does: the signing key fits, the recovery key does not.
+    const shell = 'ulimit -f 1; exec "$0" "$1" keygen -o "$2"';
+    const main = join(import.meta.dirname, '../../scripts/strongroom.ts');
+    const { status, stderr } = spawnSync('bash', ['-c', shell, process.execPath, main, keys]);
+    expect({ status, told: String(stderr) }).toEqual({
+      status: 2,
+      told: expect.stringContaining('OUTPUT_UNWRITABLE'),
+    });
+    expect(readdirSync(keys)).toEqual([]);
   });
 
   it('keys are refused where they are exposed, of another kind, or private where public is meant', async () => {
