@@ -39,8 +39,15 @@ export interface OnnxInitializer {
   readonly name: string;
   readonly type: OnnxType;
   readonly shape: readonly number[];
-  /** Little-endian elements, row-major. */
-  readonly raw: Uint8Array;
+  /** Little-endian elements, row-major: here, or in another file of the model. */
+  readonly raw: Uint8Array | ExternalData;
+}
+
+export interface ExternalData {
+  /** Relative to the folder of the ONNX file. */
+  readonly location: string;
+  readonly offsetBytes: number;
+  readonly sizeBytes: number;
 }
 
 export type OnnxAttribute =
@@ -121,8 +128,19 @@ function encodeInitializer(tensor: OnnxInitializer): Uint8Array {
     ...tensor.shape.map((size) => integer(1, size)),
     integer(2, ONNX_TYPES[tensor.type]),
     text(8, tensor.name),
-    bytes(9, tensor.raw),
+    ...encodeData(tensor.raw),
   ]);
+}
+
+function encodeData(raw: Uint8Array | ExternalData): Uint8Array[] {
+  if (raw instanceof Uint8Array) return [bytes(9, raw)];
+  const entries = { location: raw.location, offset: raw.offsetBytes, length: raw.sizeBytes };
+  return [
+    ...Object.entries(entries).map(([key, value]) =>
+      bytes(13, message([text(1, key), text(2, String(value))])),
+    ),
+    integer(14, 1), // data_location: EXTERNAL
+  ];
 }
 
 function encodeValue(value: OnnxValue): Uint8Array {

@@ -1,0 +1,61 @@
+/** An ONNX model of one or several files: the files that it names are exactly those that it consists of. */
+import { ModelFileError } from './errors.ts';
+import { checkOnnxFile, type OnnxFile } from './onnx-file.ts';
+import type { FileBytes } from './protobuf.ts';
+
+export interface OnnxFiles {
+  /** Index of the ONNX file. */
+  readonly main: number;
+  /** The others, by the location that the ONNX file has for them: relative to its own folder. */
+  readonly external: readonly { readonly index: number; readonly location: string }[];
+}
+
+/** The ONNX file is the only file, or the only one whose path ends in .onnx. Throws ModelFileError. */
+export function onnxFilesOf(paths: readonly string[]): OnnxFiles {
+  const named = paths.flatMap((path, index) => (path.endsWith('.onnx') ? [index] : []));
+  const main = paths.length === 1 ? 0 : named[0];
+  if (main === undefined || named.length > 1) {
+    throw disagree(`${paths.length} files, of which ${named.length} end in .onnx: expected one`);
+  }
+  const mainPath = paths[main] ?? '';
+  const folder = mainPath.slice(0, mainPath.lastIndexOf('/') + 1);
+  const external = paths.flatMap((path, index) => {
+    if (index === main) return [];
+    if (!path.startsWith(folder)) throw disagree(`${JSON.stringify(path)} is outside the ONNX file's folder`);
+    return [{ index, location: path.slice(folder.length) }];
+  });
+  return { main, external };
+}
+
+export interface ExternalFile {
+  readonly location: string;
+  readonly sizeBytes: number;
+}
+
+/**
+ * Checks the ONNX file, and that it refers to every other file, to no more, and nowhere beyond an end. Locations
+ * are compared letter by letter with those of the model's own files, so `../`, absolute paths and the runtime's
+ * own markers for memory can name nothing. Throws ModelFileError.
+ */
+export function checkOnnxModel(main: FileBytes, external: readonly ExternalFile[]): OnnxFile {
+  const checked = checkOnnxFile(main);
+  const others = new Map(external.map(({ location, sizeBytes }) => [location, sizeBytes]));
+  for (const [location, end] of checked.externalEnds) {
+    const sizeBytes = others.get(location);
+    if (sizeBytes === undefined) {
+      throw disagree(`it refers to ${JSON.stringify(location)}, which is not part of it`);
+    }
+    if (end > sizeBytes) {
+      throw disagree(`it refers to byte ${end} of ${JSON.stringify(location)}, which has ${sizeBytes} bytes`);
+    }
+  }
+  const extra = external.find(({ location }) => !checked.externalEnds.has(location));
+  if (extra !== undefined) {
+    throw disagree(`${JSON.stringify(extra.location)} is part of it, and it does not refer to it`);
+  }
+  return checked;
+}
+
+function disagree(why: string): ModelFileError {
+  return new ModelFileError('MODEL_FILES_DISAGREE', `The model is refused: ${why}.`);
+}
