@@ -110,7 +110,8 @@ async function load(
   await reached('data-key-wiped');
 
   const engine = await startEngine({
-    modelFd: weights.fd,
+    modelFd: weights.modelFd,
+    external: weights.external,
     threads: Math.max(1, platform.cpuCount - 1),
     ...(engineUid === undefined ? {} : { uid: engineUid }),
   });

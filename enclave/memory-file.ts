@@ -20,8 +20,8 @@ export class MemoryFile implements Disposable {
     this.fd = fd;
   }
 
-  /** A writable file of `sizeBytes`, readable by nobody else. Throws BootError `BOOT_MEMORY_FOLDER`. */
-  static create(folder: string, sizeBytes: number): MemoryFile {
+  /** Writable files of these sizes, readable by nobody else. Throws BootError `BOOT_MEMORY_FOLDER`. */
+  static createAll(folder: string, sizesBytes: readonly number[]): readonly MemoryFile[] {
     const { type, bavail, bsize } = statfsSync(folder);
     if (type !== TMPFS_MAGIC) {
       throw new BootError(
@@ -29,15 +29,21 @@ export class MemoryFile implements Disposable {
         `Expected a tmpfs for the opened weights, found another file system.`,
       );
     }
-    if (bavail * bsize < sizeBytes) {
+    const neededBytes = sizesBytes.reduce((sum, size) => sum + size, 0);
+    if (bavail * bsize < neededBytes) {
       throw new BootError(
         'BOOT_MEMORY_FOLDER',
-        `The model needs ${sizeBytes} bytes, the tmpfs has ${bavail * bsize} left.`,
+        `The model needs ${neededBytes} bytes, the tmpfs has ${bavail * bsize} left.`,
       );
     }
-    const file = new MemoryFile(openSync(folder, constants.O_RDWR | O_TMPFILE, 0o600));
-    ftruncateSync(file.fd, sizeBytes);
-    return file;
+    using created = new DisposableStack();
+    const files = sizesBytes.map((sizeBytes) => {
+      const file = created.use(new MemoryFile(openSync(folder, constants.O_RDWR | O_TMPFILE, 0o600)));
+      ftruncateSync(file.fd, sizeBytes);
+      return file;
+    });
+    created.move();
+    return files;
   }
 
   /** Ends writing: the same file behind a read-only descriptor. This one is closed. */

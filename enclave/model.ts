@@ -3,6 +3,7 @@
  * is asked for, opened with the key that KMS released, loaded by a confined engine.
  */
 import type { ModelPin } from '../shared/deployment/deployment.ts';
+import { type OnnxFiles, onnxFilesOf } from '../shared/model-files/onnx-model.ts';
 import { encryptionContextOf, HEAD_MAX_BYTES, type Head, parseHead } from '../shared/sealed-model/head.ts';
 import {
   expectKeyFileOf,
@@ -18,6 +19,9 @@ import { BootError } from './errors.ts';
 import type { HostService } from './host/host-service.ts';
 import { MemoryFile } from './memory-file.ts';
 
+/** One descriptor each, in the enclave and in its engine. */
+const MAX_FILES = 128;
+
 /** A model whose identity the deployment's pin vouches for; nothing of it is decrypted yet. */
 export class CheckedModel {
   readonly name: string;
@@ -26,6 +30,8 @@ export class CheckedModel {
   readonly keyFile: KeyFile;
   /** SHA-256 of manifest.json, lower-case hex; null where the deployment pins the content and no manifest was read. */
   readonly manifestSha256: string | null;
+  /** Which of the head's files is which. */
+  readonly files: OnnxFiles;
 
   constructor(maker: typeof MAKER, fields: Omit<CheckedModel, 'contentId' | 'encryptionContext'>) {
     if (maker !== MAKER) throw new TypeError('a CheckedModel is made by checkModel alone');
@@ -34,6 +40,7 @@ export class CheckedModel {
     this.head = fields.head;
     this.keyFile = fields.keyFile;
     this.manifestSha256 = fields.manifestSha256;
+    this.files = fields.files;
   }
 
   /** SHA-256 of the head, lower-case hex: the one value that names these weights. */
@@ -63,13 +70,14 @@ export async function checkModel(
   if (pin.kind === 'signer' && version < pin.minimumVersion) {
     throw notExpected(`version ${pin.minimumVersion} or newer of ${name}`, `version ${version}`);
   }
-  if (format !== 'onnx' || head.files.length !== 1) {
+  if (format !== 'onnx' || head.files.length > MAX_FILES) {
     throw new BootError(
       'MODEL_UNSUPPORTED',
-      `Expected one ONNX file, found ${head.files.length} file(s) of format ${JSON.stringify(format)}.`,
+      `Expected at most ${MAX_FILES} files of format "onnx", found ${head.files.length} of format ${JSON.stringify(format)}.`,
     );
   }
-  return new CheckedModel(MAKER, { name, version, head, keyFile, manifestSha256 });
+  const files = onnxFilesOf(head.files.map(({ path }) => path));
+  return new CheckedModel(MAKER, { name, version, head, keyFile, manifestSha256, files });
 }
 
 /** The head is the one that the deployment's signer signed, or the very one that the deployment names. */
@@ -102,8 +110,31 @@ export interface OpenWeightsOptions {
   readonly workers: number | OpeningThreads;
 }
 
+/** A model's files in memory, read-only and without names, as `startEngine` takes them. */
+export class Weights implements Disposable {
+  readonly modelFd: number;
+  readonly external: readonly { readonly location: string; readonly fd: number }[];
+  readonly #files: readonly MemoryFile[];
+
+  /** In the order of the head. */
+  constructor(files: readonly MemoryFile[], { main, external }: OnnxFiles) {
+    const fdOf = (index: number): number => {
+      const file = files[index];
+      if (file === undefined) throw new TypeError('expected a file for each of the model');
+      return file.fd;
+    };
+    this.#files = files;
+    this.modelFd = fdOf(main);
+    this.external = external.map(({ index, location }) => ({ location, fd: fdOf(index) }));
+  }
+
+  [Symbol.dispose](): void {
+    for (const file of this.#files) file.close();
+  }
+}
+
 /**
- * Decrypts the model's one file into memory, every chunk and every segment authenticated, and returns it
+ * Decrypts the model's files into memory, every chunk and every segment authenticated, and returns them
  * read-only. `dataKey` stays the caller's to wipe. Refuses, and leaves nothing behind, on the first bad byte
  * that fetching again does not mend.
  */
@@ -111,17 +142,21 @@ export async function openWeights(
   model: CheckedModel,
   dataKey: Uint8Array,
   options: OpenWeightsOptions,
-): Promise<MemoryFile> {
-  const [file] = model.head.files;
-  if (file === undefined) throw new TypeError('checkModel admits models of exactly one file');
+): Promise<Weights> {
   using unlocked = unlockHead(model.head, dataKey);
-  using writable = MemoryFile.create(options.memoryFolder, file.sizeBytes);
+  using opened = new DisposableStack();
+  const sizes = model.head.files.map(({ sizeBytes }) => sizeBytes);
+  const writable = MemoryFile.createAll(options.memoryFolder, sizes);
+  for (const file of writable) opened.use(file);
   const source = options.host.payloadSource(model.name, model.head.payloadSizeBytes);
   await openSealedModel(
     unlocked,
     source,
-    { kind: 'files', fds: [writable.fd] },
+    { kind: 'files', fds: writable.map(({ fd }) => fd) },
     { workers: options.workers },
   );
-  return writable.intoReadOnly();
+  const readOnly = writable.map((file) => opened.use(file.intoReadOnly()));
+  const weights = new Weights(readOnly, model.files);
+  opened.move();
+  return weights;
 }

@@ -6,6 +6,8 @@ import type { ModelMetadata, Tensor } from './tensor.ts';
 /** Where the supervisor puts the channel and the model: descriptors inherited at the spawn. */
 export const CHANNEL_DESCRIPTOR = 3;
 export const MODEL_DESCRIPTOR = 4;
+/** Of the first of the model's other files; the rest follow. */
+export const FIRST_EXTERNAL_DESCRIPTOR = 5;
 
 export interface EngineChannel {
   ready(metadata: ModelMetadata): void;

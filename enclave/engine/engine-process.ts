@@ -12,8 +12,16 @@ import type { ModelMetadata, Tensor } from './tensor.ts';
 /** The ONNX engine's first file. It is in the image because it is named here. */
 export const ONNX_ENGINE = fileURLToPath(new URL('./main.ts', import.meta.url));
 
+/** A file of the model beside its main one, read-only like it. */
+export interface ExternalFile {
+  /** As the main file names it. */
+  readonly location: string;
+  readonly fd: number;
+}
+
 export interface SpawnOptions {
   readonly modelFd: number;
+  readonly external: readonly ExternalFile[];
   readonly threads: number;
   readonly entry: string;
   readonly uid?: number;
@@ -39,14 +47,18 @@ export async function spawnEngine(options: SpawnOptions): Promise<EngineProcess>
     cwd: '/',
     env: ENCLAVE_ENVIRONMENT,
     // Its output goes nowhere: an engine that could log could log its inputs.
-    stdio: ['ignore', 'ignore', 'ignore', 'pipe', options.modelFd],
+    stdio: ['ignore', 'ignore', 'ignore', 'pipe', options.modelFd, ...options.external.map(({ fd }) => fd)],
     ...(options.uid === undefined ? {} : { uid: options.uid, gid: options.uid }),
   });
   // Without a free descriptor Node makes no streams, and says why in an event that ends the process if unheard.
   if (child.stdio === undefined) throw notSpawned((await once(child, 'error'))[0]);
   const conversation = new Conversation(child);
   try {
-    const start = { kind: 'start', threads: options.threads };
+    const start = {
+      kind: 'start',
+      threads: options.threads,
+      external: options.external.map(({ location }) => location),
+    };
     const answer = await conversation.exchange(start, [], options.startTimeoutMs);
     if (answer.kind === 'failed') throw new EngineError('ENGINE_START_FAILED', answer.message);
     if (answer.kind !== 'ready')

@@ -1,4 +1,11 @@
-/** The file that every engine process starts with: confined first, and only then the engine. */
+/**
+ * The file that every engine process starts with: confined first, then the model's files are checked in
+ * TypeScript, and only then is the engine imported.
+ */
 import { runConfined } from './launch.ts';
+import { checkModelFiles } from './model-files.ts';
 
-await runConfined(() => import('./onnx.ts'));
+await runConfined(({ external }) => {
+  checkModelFiles(external);
+  return import('./onnx.ts');
+});

@@ -20,6 +20,8 @@ import {
 export interface StartMessage {
   readonly kind: 'start';
   readonly threads: number;
+  /** The model's other files, in the order of their descriptors. */
+  readonly external: readonly string[];
 }
 
 export interface InferMessage {
@@ -104,9 +106,11 @@ export function fits(shape: readonly number[], declared: readonly number[]): boo
 /** The engine's side: reads what the supervisor sends. */
 export function readStart(frame: Frame): StartMessage {
   const header = readHeader(frame);
-  const { kind, threads } = header;
-  if (kind !== 'start' || !isCount(threads)) throw broken('expected a start message');
-  return { kind, threads };
+  const { kind, threads, external } = header;
+  if (kind !== 'start' || !isCount(threads) || !Array.isArray(external)) {
+    throw broken('expected a start message');
+  }
+  return { kind, threads, external: external.map(String) };
 }
 
 export function readInfer(frame: Frame): InferMessage {

@@ -3,14 +3,16 @@
  * binding works synchronously under its promises, and this process has nothing else to do.
  */
 import { InferenceSession, Tensor as OrtTensor } from 'onnxruntime-node';
-import { type EngineChannel, MODEL_DESCRIPTOR } from './channel.ts';
+import { mapFile } from '../native/memory-map.ts';
+import { type EngineChannel, FIRST_EXTERNAL_DESCRIPTOR, MODEL_DESCRIPTOR } from './channel.ts';
+import type { EngineStart } from './launch.ts';
 import { fromOrtTensor, fromOrtType, toOrtTensor } from './ort-tensors.ts';
 import type { TensorMetadata } from './tensor.ts';
 
 /** Only fatal errors, which go nowhere anyway: the engine's output is closed. */
 const LOG_SEVERITY_FATAL = 4;
 
-export async function run(channel: EngineChannel, options: { readonly threads: number }): Promise<void> {
+export async function run(channel: EngineChannel, options: EngineStart): Promise<void> {
   // The binding knows Float16Array as no typed array and would see empty tensors; without it, its JavaScript
   // falls back to Uint16Array, which both halves understand.
   Reflect.deleteProperty(globalThis, 'Float16Array');
@@ -20,6 +22,8 @@ export async function run(channel: EngineChannel, options: { readonly threads: n
     intraOpNumThreads: options.threads,
     interOpNumThreads: 1,
     logSeverityLevel: LOG_SEVERITY_FATAL,
+    // By name from memory: the runtime opens no file but the one above, and none of these ever has a path.
+    ...(options.external.length === 0 ? {} : { externalData: options.external.map(mapped) }),
     extra: {
       session: {
         // A second, rearranged copy of the weights costs their size again and gains nothing measurable.
@@ -50,6 +54,10 @@ export async function run(channel: EngineChannel, options: { readonly threads: n
       channel.rejected(error instanceof Error ? error.message : 'unknown error');
     }
   }
+}
+
+function mapped(location: string, index: number): { path: string; data: Uint8Array } {
+  return { path: location, data: mapFile(FIRST_EXTERNAL_DESCRIPTOR + index) };
 }
 
 function describe(metadata: InferenceSession.ValueMetadata): TensorMetadata {

@@ -6,7 +6,7 @@
  * caller whose inputs crash the model end the service. Only an engine that does not start at first is fatal.
  */
 
-import { type EngineProcess, ONNX_ENGINE, spawnEngine } from './engine-process.ts';
+import { type EngineProcess, type ExternalFile, ONNX_ENGINE, spawnEngine } from './engine-process.ts';
 import { EngineError } from './errors.ts';
 import { fits, requireWantedOutputs } from './messages.ts';
 import { type ModelMetadata, type Tensor, tensorDataFault } from './tensor.ts';
@@ -40,6 +40,8 @@ export interface EngineOptions {
    * until close(): a restarted engine is handed the same one.
    */
   readonly modelFd: number;
+  /** The model's other files, each as `modelFd`. None if absent. */
+  readonly external?: readonly ExternalFile[];
   /** Threads for computing: virtual CPUs less one, and at least one. */
   readonly threads: number;
   /** First file of the engine's process; the ONNX engine's if absent. It calls runConfined (engine/launch.ts). */
@@ -78,6 +80,7 @@ function withDefaults(
 ): Required<Omit<EngineOptions, 'uid'>> & { readonly uid?: number } {
   return {
     entry: ONNX_ENGINE,
+    external: [],
     startTimeoutMs: START_TIMEOUT_MS,
     inferTimeoutMs: INFER_TIMEOUT_MS,
     restartDelayMs,
@@ -85,9 +88,11 @@ function withDefaults(
   };
 }
 
-function requireSoundOptions({ modelFd, threads, uid }: EngineOptions): void {
+function requireSoundOptions({ modelFd, external = [], threads, uid }: EngineOptions): void {
   const refused = (why: string): EngineError => new EngineError('ENGINE_OPTIONS', why);
-  if (!Number.isSafeInteger(modelFd) || modelFd < 0) throw refused('modelFd: expected a descriptor');
+  for (const fd of [modelFd, ...external.map((file) => file.fd)]) {
+    if (!Number.isSafeInteger(fd) || fd < 0) throw refused('modelFd, external: expected descriptors');
+  }
   if (!Number.isSafeInteger(threads) || threads < 1) throw refused('threads: expected at least 1');
   if (uid !== undefined && (!Number.isSafeInteger(uid) || uid < 1))
     throw refused('uid: expected a user id, not root');

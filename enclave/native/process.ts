@@ -1,6 +1,6 @@
 /**
- * The process's own native calls: prctl and seccomp, which Node does not offer. With the vsock and the NSM's
- * ioctl these are the only native calls of our own in the image (docs/link.md), one file each.
+ * The process's own native calls: prctl and seccomp, which Node does not offer. With memory-map.ts,
+ * the vsock and the NSM's ioctl these are the only native calls of our own in the image, one file each.
  *
  * Constants: Linux include/uapi/linux/{prctl,seccomp}.h; system call numbers: arch/x86/entry/syscalls/
  * syscall_64.tbl and include/uapi/asm-generic/unistd.h.

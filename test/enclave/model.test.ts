@@ -1,5 +1,6 @@
 import { type KeyObject, randomBytes } from 'node:crypto';
 import {
+  fstatSync,
   mkdtempSync,
   readdirSync,
   readFileSync,
@@ -7,6 +8,7 @@ import {
   readSync,
   rmSync,
   writeFileSync,
+  writeSync,
 } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -54,10 +56,10 @@ afterAll(() => rmSync(folder, { recursive: true }));
 interface Sealing {
   readonly identity?: Partial<ModelIdentity>;
   readonly signer?: KeyObject | undefined;
-  readonly second?: Uint8Array;
+  readonly files?: Readonly<Record<string, Uint8Array>>;
 }
 
-async function seal({ identity, signer = signing.privateKey, second }: Sealing): Promise<Sealed> {
+async function seal({ identity, signer = signing.privateKey, files }: Sealing): Promise<Sealed> {
   const out = join(folder, `${randomBytes(6).toString('hex')}.sealed`);
   let input: Parameters<typeof sealToFolder>[0]['input'] = {
     kind: 'pipe',
@@ -65,9 +67,10 @@ async function seal({ identity, signer = signing.privateKey, second }: Sealing):
     pipe: Readable.from([Buffer.from(weights)]),
     path: 'model.onnx',
   };
-  if (second !== undefined) {
-    const paths = ['a.onnx', 'b.data'].map((name) => join(folder, name));
-    for (const path of paths) writeFileSync(path, second);
+  if (files !== undefined) {
+    const from = mkdtempSync(join(folder, 'files-'));
+    const paths = Object.keys(files).map((name) => join(from, name));
+    for (const [name, content] of Object.entries(files)) writeFileSync(join(from, name), content);
     input = { kind: 'paths', paths };
   }
   await sealToFolder({
@@ -163,8 +166,8 @@ describe('a model that is as the deployment says', () => {
   });
 
   it('is made by checkModel alone', async () => {
-    const { name, version, head, keyFile, manifestSha256 } = await check(pinned());
-    const fields = { name, version, head, keyFile, manifestSha256 };
+    const { name, version, head, keyFile, manifestSha256, files } = await check(pinned());
+    const fields = { name, version, head, keyFile, manifestSha256, files };
     expect(() => new CheckedModel(Symbol('checkModel') as never, fields)).toThrow(TypeError);
   });
 });
@@ -281,9 +284,18 @@ describe('a model is refused', () => {
     await expect(check(pinned(), other.files)).rejects.toMatchObject({ code: 'MODEL_UNSUPPORTED' });
   });
 
-  it('of more files than one', async () => {
-    const other = await seal({ second: randomBytes(300) });
-    await expect(check(pinned(), other.files)).rejects.toMatchObject({ code: 'MODEL_UNSUPPORTED' });
+  it('of several files of which none, or more than one, is the ONNX file', async () => {
+    const bytes = randomBytes(300);
+    const none = await seal({ files: { 'a.bin': bytes, 'b.data': bytes } });
+    await expect(check(pinned(), none.files)).rejects.toMatchObject({ code: 'MODEL_FILES_DISAGREE' });
+    const two = await seal({ files: { 'a.onnx': bytes, 'b.onnx': bytes } });
+    await expect(check(pinned(), two.files)).rejects.toMatchObject({ code: 'MODEL_FILES_DISAGREE' });
+  });
+
+  it('of more files than an engine is handed', async () => {
+    const files = Object.fromEntries(Array.from({ length: 129 }, (_, n) => [`${n}.onnx`, Uint8Array.of(n)]));
+    const many = await seal({ files });
+    await expect(check(pinned(), many.files)).rejects.toMatchObject({ code: 'MODEL_UNSUPPORTED' });
   });
 });
 
@@ -310,9 +322,9 @@ describe('opening the weights', () => {
   const open = async (
     model: CheckedModel,
     key = dataKey,
-    { memoryFolder = TMPFS, damage = (_at: number, _target: Uint8Array): void => {} } = {},
+    { memoryFolder = TMPFS, damage = (_at: number, _target: Uint8Array): void => {}, from = iris } = {},
   ) => {
-    await using file = await fileSource(join(iris.folder, 'payload'));
+    await using file = await fileSource(join(from.folder, 'payload'));
     const source: PayloadSource = {
       sizeBytes: file.sizeBytes,
       read: async (at, target) => {
@@ -335,10 +347,45 @@ describe('opening the weights', () => {
   it('gives the model’s bytes behind a read-only descriptor, and leaves the data key to its owner', async () => {
     using opened = await open(await check(pinned()));
     const bytes = Buffer.alloc(weights.length);
-    readSync(opened.fd, bytes, 0, bytes.length, 0);
+    readSync(opened.modelFd, bytes, 0, bytes.length, 0);
     expect(bytes.equals(weights)).toBe(true);
     expect(memoryFiles()).toBe(1);
     expect(dataKey.some((byte) => byte !== 0)).toBe(true);
+  });
+
+  it('gives each file of several behind a descriptor of its own, by the name that the ONNX file has for it', async () => {
+    const files = {
+      'a.data': randomBytes(700),
+      'model.onnx': randomBytes(300),
+      'z.data': randomBytes(5_000),
+    };
+    const several = await seal({ files });
+    const model = await check(pinned(), several.files);
+    {
+      using opened = await open(model, dataKey, { from: several });
+      expect(opened.external.map(({ location }) => location)).toEqual(['a.data', 'z.data']);
+      const found = [opened.modelFd, ...opened.external.map(({ fd }) => fd)].map((fd) => {
+        expect(fstatSync(fd)).toMatchObject({ nlink: 0 });
+        expect(() => writeSync(fd, Buffer.from('x'), 0, 1, 0)).toThrow(/EBADF/);
+        return readFileSync(`/proc/self/fd/${fd}`);
+      });
+      expect(found).toEqual([files['model.onnx'], files['a.data'], files['z.data']]);
+      expect(memoryFiles()).toBe(3);
+    }
+    expect(memoryFiles()).toBe(0);
+  });
+
+  it('leaves none of several files behind when the last is damaged', async () => {
+    const files = { 'model.onnx': randomBytes(300), 'z.data': randomBytes(5_000) };
+    const several = await seal({ files });
+    const last = several.head.files[1]?.offset ?? 0;
+    const damage = (at: number, target: Uint8Array): void => {
+      const index = last - at;
+      if (index >= 0 && index < target.length) target[index] = (target[index] ?? 0) ^ 1;
+    };
+    const opening = open(await check(pinned(), several.files), dataKey, { from: several, damage });
+    await expect(opening).rejects.toMatchObject({ code: 'SEALED_CHUNK_REFUSED' });
+    expect(memoryFiles()).toBe(0);
   });
 
   it('refuses another data key before anything is fetched', async () => {
@@ -366,7 +413,7 @@ describe('opening the weights', () => {
     };
     using opened = await open(await check(pinned()), dataKey, { damage });
     const bytes = Buffer.alloc(weights.length);
-    readSync(opened.fd, bytes, 0, bytes.length, 0);
+    readSync(opened.modelFd, bytes, 0, bytes.length, 0);
     expect(bytes.equals(weights)).toBe(true);
   });
 

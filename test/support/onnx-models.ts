@@ -44,6 +44,37 @@ export function addModel(): Uint8Array {
   });
 }
 
+/** y = x W + b, x: [batch, 64], with W in `weights/w.data` behind a kilobyte of other things and b in `b.data`. */
+export function externalModel(): { model: Uint8Array; files: Readonly<Record<string, Uint8Array>> } {
+  const floats = (count: number): Uint8Array =>
+    new Uint8Array(Float32Array.from({ length: count }, (_, index) => Math.sin(index)).buffer);
+  const w = new Uint8Array(1024 + 64 * 64 * 4);
+  w.set(floats(64 * 64), 1024);
+  const at = (location: string, offsetBytes: number, sizeBytes: number) => ({
+    location,
+    offsetBytes,
+    sizeBytes,
+  });
+  const model = encodeOnnxModel({
+    inputs: [{ name: 'x', type: 'float', shape: ['batch', 64] }],
+    outputs: [{ name: 'y', type: 'float', shape: ['batch', 64] }],
+    initializers: [
+      { name: 'w', type: 'float', shape: [64, 64], raw: at('weights/w.data', 1024, 64 * 64 * 4) },
+      { name: 'b', type: 'float', shape: [64], raw: at('b.data', 0, 64 * 4) },
+    ],
+    nodes: [
+      { op: 'MatMul', inputs: ['x', 'w'], outputs: ['xw'] },
+      { op: 'Add', inputs: ['xw', 'b'], outputs: ['y'] },
+    ],
+  });
+  return { model, files: { 'b.data': floats(64), 'weights/w.data': w } };
+}
+
+/** What `externalModel` answers to the x that is 1 at `index` and 0 elsewhere. */
+export function externalModelAnswer(index: number): readonly number[] {
+  return Array.from({ length: 64 }, (_, column) => Math.sin(index * 64 + column) + Math.sin(column));
+}
+
 const O_TMPFILE = 0o20200000;
 
 /** A fresh read-only descriptor of an unlinked file on tmpfs, mode 0444. The caller closes it. */

@@ -99,6 +99,7 @@ async function attackUnconfined(inputs: readonly Tensor[]): Promise<string> {
   const modelFd = memoryFile(constants.O_RDWR);
   const engine = await spawnEngine({
     modelFd,
+    external: [],
     threads: 1,
     entry: join(import.meta.dirname, 'unconfined.ts'),
     startTimeoutMs: 30_000,

@@ -88,10 +88,13 @@ describe('the outputs of an answer', () => {
 });
 
 describe('what the engine is told', () => {
-  it('starts it', () =>
-    expect(readStart(frame({ kind: 'start', threads: 2 }))).toEqual({ kind: 'start', threads: 2 }));
+  it('starts it', () => {
+    const start = { kind: 'start', threads: 2, external: ['w.data'] };
+    expect(readStart(frame(start))).toEqual(start);
+  });
   it('must be a start message first', () => {
     expect(() => readStart(frame({ kind: 'infer' }))).toThrow(protocolError);
+    expect(() => readStart(frame({ kind: 'start', threads: 2 }))).toThrow(protocolError);
     expect(() => readInfer(frame({ kind: 'start' }))).toThrow(protocolError);
   });
 });

@@ -9,11 +9,14 @@ import {
   startEngine,
 } from '../../../enclave/engine/supervisor.ts';
 import { readBytesElements, type Tensor, writeBytesElements } from '../../../enclave/engine/tensor.ts';
+import { encodeOnnxModel } from '../../../scripts/model/onnx.ts';
 import { eventually } from '../../support/eventually.ts';
 import {
   addModel,
   classifierModel,
   ENGINE_UID,
+  externalModel,
+  externalModelAnswer,
   identityModel,
   modelDescriptor,
 } from '../../support/onnx-models.ts';
@@ -39,6 +42,94 @@ async function start(model: Uint8Array, options: Partial<EngineOptions> = {}): P
 
 const withCode = (code: string) => expect.objectContaining({ code });
 const floats = (...values: number[]): Uint8Array => new Uint8Array(Float32Array.from(values).buffer);
+
+const external = (files: Readonly<Record<string, Uint8Array>>) =>
+  Object.entries(files).map(([location, content]) => {
+    const fd = modelDescriptor(content);
+    descriptors.push(fd);
+    return { location, fd };
+  });
+const oneAt = (index: number): Tensor => {
+  const x = Float32Array.from({ length: 64 }, (_, at) => (at === index ? 1 : 0));
+  return { name: 'x', datatype: 'FP32', shape: [1, 64], data: new Uint8Array(x.buffer) };
+};
+async function expectExternalAnswer(engine: Engine): Promise<void> {
+  for (const index of [0, 63]) {
+    const { outputs } = await engine.infer({ inputs: [oneAt(index)] });
+    const data = outputs[0]?.data ?? new Uint8Array();
+    const found = new Float32Array(data.buffer, data.byteOffset, 64);
+    for (const [column, value] of externalModelAnswer(index).entries()) {
+      expect(found[column]).toBeCloseTo(value, 4);
+    }
+  }
+}
+
+describe('a model of several files', () => {
+  const { model, files } = externalModel();
+
+  it('is loaded from descriptors alone, and again when its engine died', async () => {
+    const names = readdirSync('/dev/shm');
+    const others = new Set(childrenOf(process.pid));
+    const engine = await start(model, { external: external(files), restartDelayMs: () => 1 });
+    await expectExternalAnswer(engine);
+    expect(readdirSync('/dev/shm')).toEqual(names);
+    const [pid, ...more] = childrenOf(process.pid).filter((child) => !others.has(child));
+    expect(more).toEqual([]);
+    process.kill(Number(pid), 'SIGKILL');
+    await eventually(() => engine.ready).toBe(false);
+    await eventually(() => engine.ready).toBe(true);
+    await expectExternalAnswer(engine);
+  });
+
+  it.each<[string, Readonly<Record<string, Uint8Array>>]>([
+    ['one is missing', { 'b.data': files['b.data'] as Uint8Array }],
+    [
+      'one has another name',
+      { 'b.data': files['b.data'] as Uint8Array, 'w.data': files['weights/w.data'] as Uint8Array },
+    ],
+    ['one is a byte short', { ...files, 'b.data': (files['b.data'] as Uint8Array).subarray(1) }],
+    ['one is there that it does not refer to', { ...files, 'c.data': new Uint8Array(8) }],
+  ])('does not start when %s', async (_, given) => {
+    await expect(start(model, { external: external(given) })).rejects.toMatchObject({
+      code: 'ENGINE_START_FAILED',
+      message: expect.stringContaining('The model is refused'),
+    });
+  });
+
+  it('does not start without its descriptors', async () => {
+    await expect(start(model, { external: [{ location: 'b.data', fd: -1 }] })).rejects.toMatchObject({
+      code: 'ENGINE_OPTIONS',
+    });
+  });
+});
+
+describe('a hostile model file', () => {
+  it.each([
+    ['another process’s memory, as the runtime itself would mark it', '*/_ORT_MEM_ADDR_/*'],
+    ['a file of the system', '/etc/passwd'],
+    ['a descriptor', '/proc/self/fd/3'],
+  ])('never reaches the runtime: it refers to %s', async (_, location) => {
+    const hostile = encodeOnnxModel({
+      inputs: [],
+      outputs: [{ name: 'y', type: 'float', shape: [4] }],
+      initializers: [
+        { name: 'w', type: 'float', shape: [4], raw: { location, offsetBytes: 4096, sizeBytes: 16 } },
+      ],
+      nodes: [{ op: 'Identity', inputs: ['w'], outputs: ['y'] }],
+    });
+    await expect(start(hostile)).rejects.toMatchObject({
+      code: 'ENGINE_START_FAILED',
+      message: expect.stringContaining('The model is refused'),
+    });
+  });
+
+  it('never reaches the runtime: it is no protobuf', async () => {
+    await expect(start(Buffer.from('not a model'))).rejects.toMatchObject({
+      code: 'ENGINE_START_FAILED',
+      message: expect.stringContaining('The model file is refused'),
+    });
+  });
+});
 
 describe('the ONNX engine', () => {
   it('says what the model takes and gives, -1 where a dimension varies', async () => {

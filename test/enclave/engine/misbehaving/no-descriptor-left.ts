@@ -6,7 +6,13 @@ process.on('uncaughtException', () => process.exit(9));
 try {
   for (;;) openSync('/dev/null', 'r');
 } catch {}
-const code = await spawnEngine({ modelFd: 0, threads: 1, entry: '/nowhere.ts', startTimeoutMs: 1_000 }).then(
+const code = await spawnEngine({
+  external: [],
+  modelFd: 0,
+  threads: 1,
+  entry: '/nowhere.ts',
+  startTimeoutMs: 1_000,
+}).then(
   () => 'started',
   (error) => String(error.code),
 );

@@ -1,0 +1,33 @@
+/**
+ * The model's files as this process has them, by descriptor. They are hostile until checked, and checked here,
+ * where nothing is lost if the checker is the one that they attack.
+ */
+import { fstatSync, readSync } from 'node:fs';
+import { checkOnnxModel } from '../../shared/model-files/onnx-model.ts';
+import type { FileBytes } from '../../shared/model-files/protobuf.ts';
+import { FIRST_EXTERNAL_DESCRIPTOR, MODEL_DESCRIPTOR } from './channel.ts';
+import { EngineError } from './errors.ts';
+
+/** `external`: the locations of the other files, in the order of their descriptors. Throws ModelFileError. */
+export function checkModelFiles(external: readonly string[]): void {
+  checkOnnxModel(
+    bytesOf(MODEL_DESCRIPTOR),
+    external.map((location, index) => ({
+      location,
+      sizeBytes: fstatSync(FIRST_EXTERNAL_DESCRIPTOR + index).size,
+    })),
+  );
+}
+
+function bytesOf(descriptor: number): FileBytes {
+  return {
+    sizeBytes: fstatSync(descriptor).size,
+    read: (offsetBytes, target) => {
+      for (let filled = 0; filled < target.length; ) {
+        const count = readSync(descriptor, target, filled, target.length - filled, offsetBytes + filled);
+        if (count === 0) throw new EngineError('ENGINE_START_FAILED', 'the model is shorter than it was');
+        filled += count;
+      }
+    },
+  };
+}
