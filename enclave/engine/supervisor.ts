@@ -6,6 +6,7 @@
  * caller whose inputs crash the model end the service. Only an engine that does not start at first is fatal.
  */
 
+import { fstatSync } from 'node:fs';
 import { type EngineProcess, type ExternalFile, ONNX_ENGINE, spawnEngine } from './engine-process.ts';
 import { EngineError } from './errors.ts';
 import { fits, requireWantedOutputs } from './messages.ts';
@@ -48,7 +49,7 @@ export interface EngineOptions {
   readonly entry?: string;
   /** User and group id of the engine's process. Required as root, and only root can give one. */
   readonly uid?: number;
-  /** From spawn to loaded. Default 60 s. */
+  /** From spawn to loaded. Default: a minute, and one more for each GiB of the model. */
   readonly startTimeoutMs?: number;
   /** For one answer. Default 30 s; then the engine is killed and started again. */
   readonly inferTimeoutMs?: number;
@@ -57,6 +58,7 @@ export interface EngineOptions {
 }
 
 const START_TIMEOUT_MS = 60_000;
+const START_TIMEOUT_PER_GIB_MS = 60_000;
 const INFER_TIMEOUT_MS = 30_000;
 const FIRST_RESTART_DELAY_MS = 100;
 const LAST_RESTART_DELAY_MS = 30_000;
@@ -70,6 +72,11 @@ export async function startEngine(options: EngineOptions): Promise<Engine> {
   return engine;
 }
 
+/** From spawn to loaded: the runtime copies what it loads, at the pace of a machine that may be busy. */
+export function startTimeoutMs(modelSizeBytes: number): number {
+  return START_TIMEOUT_MS + Math.ceil(modelSizeBytes / 2 ** 30) * START_TIMEOUT_PER_GIB_MS;
+}
+
 /** `restartsInARow` counts from 1. */
 export function restartDelayMs(restartsInARow: number): number {
   return Math.min(FIRST_RESTART_DELAY_MS * 2 ** (restartsInARow - 1), LAST_RESTART_DELAY_MS);
@@ -78,10 +85,12 @@ export function restartDelayMs(restartsInARow: number): number {
 function withDefaults(
   options: EngineOptions,
 ): Required<Omit<EngineOptions, 'uid'>> & { readonly uid?: number } {
+  const { modelFd, external = [] } = options;
+  const sizesBytes = [modelFd, ...external.map(({ fd }) => fd)].map((fd) => fstatSync(fd).size);
   return {
     entry: ONNX_ENGINE,
     external: [],
-    startTimeoutMs: START_TIMEOUT_MS,
+    startTimeoutMs: startTimeoutMs(sizesBytes.reduce((sum, size) => sum + size, 0)),
     inferTimeoutMs: INFER_TIMEOUT_MS,
     restartDelayMs,
     ...options,

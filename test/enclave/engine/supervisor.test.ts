@@ -7,6 +7,7 @@ import {
   type EngineOptions,
   restartDelayMs,
   startEngine,
+  startTimeoutMs,
 } from '../../../enclave/engine/supervisor.ts';
 import { readBytesElements, type Tensor, writeBytesElements } from '../../../enclave/engine/tensor.ts';
 import { encodeOnnxModel } from '../../../scripts/model/onnx.ts';
@@ -187,6 +188,73 @@ describe('the ONNX engine', () => {
     expect(readBytesElements(some.outputs[0]?.data ?? new Uint8Array())).toHaveLength(3);
   });
 
+  it('takes several inputs and gives several outputs, of different types, ranks and sizes that vary', async () => {
+    const engine = await start(
+      encodeOnnxModel({
+        inputs: [
+          { name: 'tokens', type: 'int64', shape: ['batch', 'sequence'] },
+          { name: 'words', type: 'string', shape: ['words'] },
+          { name: 'scale', type: 'float16', shape: [] },
+        ],
+        outputs: [
+          { name: 'sums', type: 'int64', shape: ['batch'] },
+          { name: 'chosen', type: 'string', shape: ['batch', 'sequence'] },
+          { name: 'halves', type: 'float16', shape: ['batch', 'sequence'] },
+        ],
+        initializers: [
+          { name: 'last', type: 'int64', shape: [1], raw: new Uint8Array(BigInt64Array.of(-1n).buffer) },
+        ],
+        nodes: [
+          {
+            op: 'ReduceSum',
+            inputs: ['tokens', 'last'],
+            outputs: ['sums'],
+            attributes: { keepdims: { int: 0 } },
+          },
+          { op: 'Gather', inputs: ['words', 'tokens'], outputs: ['chosen'] },
+          { op: 'Cast', inputs: ['tokens'], outputs: ['numbers'], attributes: { to: { int: 10 } } },
+          { op: 'Mul', inputs: ['numbers', 'scale'], outputs: ['halves'] },
+        ],
+      }),
+    );
+    const words = ['null', 'eins', 'zwölf'].map((word) => Buffer.from(word));
+    const half = (value: number): Uint8Array => new Uint8Array(Uint16Array.of(value).buffer);
+    for (const shape of [
+      [1, 1],
+      [2, 3],
+      [3, 2],
+    ]) {
+      const tokens = Array.from({ length: (shape[0] ?? 0) * (shape[1] ?? 0) }, (_, index) => index % 3);
+      const { outputs } = await engine.infer({
+        inputs: [
+          { name: 'scale', datatype: 'FP16', shape: [], data: half(0x3800 /* 0.5 */) },
+          { name: 'words', datatype: 'BYTES', shape: [3], data: writeBytesElements(words) },
+          {
+            name: 'tokens',
+            datatype: 'INT64',
+            shape,
+            data: new Uint8Array(BigInt64Array.from(tokens, BigInt).buffer),
+          },
+        ],
+        outputs: ['halves', 'chosen', 'sums'],
+      });
+      const [halves, chosen, sums] = outputs.map(({ data }) => Uint8Array.from(data));
+      expect(outputs.map((output) => output.shape)).toEqual([shape, shape, shape.slice(0, 1)]);
+      expect([...new Uint16Array(halves?.buffer ?? new ArrayBuffer())]).toEqual(
+        tokens.map((token) => [0, 0x3800, 0x3c00][token]),
+      );
+      expect(readBytesElements(chosen ?? new Uint8Array()).map(String)).toEqual(
+        tokens.map((token) => String(Uint8Array.from(words[token] ?? []))),
+      );
+      const rows = Array.from({ length: shape[0] ?? 0 }, (_, row) =>
+        tokens
+          .slice(row * (shape[1] ?? 0), (row + 1) * (shape[1] ?? 0))
+          .reduce((sum, token) => sum + token, 0),
+      );
+      expect([...new BigInt64Array(sums?.buffer ?? new ArrayBuffer())].map(Number)).toEqual(rows);
+    }
+  });
+
   it('rejects what only the model itself can find wrong, and lives on', async () => {
     const engine = await start(addModel());
     const vector = (name: string, ...values: number[]): Tensor => ({
@@ -365,6 +433,10 @@ describe('an engine that misbehaves', () => {
     }
     expect(restarts).toEqual([1, 2, 3, 4, 5, 6, 7, 8]);
     expect(await pidOf(engine)).toBeGreaterThan(0);
+  });
+
+  it('has a minute to load, and one more for each GiB', () => {
+    expect([0, 1, 2 ** 30, 3 * 2 ** 30].map(startTimeoutMs)).toEqual([60_000, 120_000, 120_000, 240_000]);
   });
 
   it('waits twice as long for every restart in a row, but never longer than half a minute', () => {
