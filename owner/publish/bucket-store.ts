@@ -35,6 +35,8 @@ export interface StoredPart {
   readonly keyArn: string | undefined;
 }
 
+const NOT_IMPLEMENTED = 501;
+
 export class BucketStore {
   readonly place: BucketPlace;
   readonly #signal: AbortSignal | undefined;
@@ -99,22 +101,34 @@ export class BucketStore {
 
   /** Throws PUBLISH_CHANGED_MEANWHILE if `onlyIfAbsent` and it is there. */
   async put(file: string, body: Uint8Array, digest: Uint8Array, onlyIfAbsent: boolean): Promise<void> {
+    try {
+      await this.#put(file, body, digest, onlyIfAbsent);
+    } catch (error) {
+      // Servers that know no conditional writes say so: then looking first is all that can be done.
+      if (!onlyIfAbsent || statusOf((error as Error).cause) !== NOT_IMPLEMENTED) throw error;
+      if ((await this.look(file)) !== undefined) {
+        throw new PublishError(
+          'PUBLISH_CHANGED_MEANWHILE',
+          `${this.nameOf(file)} is there meanwhile.`,
+          error,
+        );
+      }
+      await this.#put(file, body, digest, false);
+    }
+  }
+
+  async #put(file: string, body: Uint8Array, digest: Uint8Array, onlyIfAbsent: boolean): Promise<void> {
+    const command = new PutObjectCommand({
+      ...this.where(file),
+      ...this.encryptionInput(),
+      Body: body,
+      ContentLength: body.length,
+      ContentType: file.endsWith('.json') ? 'application/json' : 'application/octet-stream',
+      ChecksumSHA256: Buffer.from(digest).toString('base64'),
+      ...(onlyIfAbsent && { IfNoneMatch: '*' }),
+    });
     await this.send('PutObject', file, (options) =>
-      this.place.client.send(
-        signedDigest(
-          new PutObjectCommand({
-            ...this.where(file),
-            ...this.encryptionInput(),
-            Body: body,
-            ContentLength: body.length,
-            ContentType: file.endsWith('.json') ? 'application/json' : 'application/octet-stream',
-            ChecksumSHA256: Buffer.from(digest).toString('base64'),
-            ...(onlyIfAbsent && { IfNoneMatch: '*' }),
-          }),
-          digest,
-        ),
-        options,
-      ),
+      this.place.client.send(signedDigest(command, digest), options),
     );
   }
 
@@ -215,7 +229,12 @@ function failureOf(
   if (status === 412 || status === 409) {
     return new PublishError('PUBLISH_CHANGED_MEANWHILE', `${place} changed meanwhile (${name}).`, cause);
   }
-  if (status === undefined || status >= 500 || status === 408 || status === 429) {
+  if (
+    status === undefined ||
+    (status >= 500 && status !== NOT_IMPLEMENTED) ||
+    status === 408 ||
+    status === 429
+  ) {
     return new PublishError(
       'PUBLISH_UNREACHABLE',
       `No answer to ${operation} of ${place}: ${name}: ${message}`,

@@ -3,6 +3,7 @@
  * left is found by asking S3 (ListMultipartUploads, ListParts) and continued part by part: a part counts only if S3
  * says that it has the size and the digest that it must have. Nothing is visible until `complete`.
  */
+import { createHash } from 'node:crypto';
 import {
   AbortMultipartUploadCommand,
   CompleteMultipartUploadCommand,
@@ -54,7 +55,7 @@ async function uploadAtOnce({ store, payload, cut, onProgress }: UploadOptions):
 async function uploadInParts(options: UploadOptions): Promise<ReadyUpload> {
   const { store, payload, cut, lanes, onProgress } = options;
   const { place } = store;
-  const begun = await findUpload(store, cut);
+  const begun = await findUpload(store, payload, cut);
   const uploadId = begun?.uploadId ?? (await createUpload(store));
   const etags = new Map(begun?.etags);
   const missing = cut.parts.map((_, index) => index).filter((index) => !etags.has(index + 1));
@@ -164,10 +165,14 @@ interface BegunUpload {
  * The upload that has most of this payload's parts. One without any is as good as a new one: if it is somebody
  * else's who is at work, S3 refuses to complete it with parts that are not those.
  */
-async function findUpload(store: BucketStore, cut: PayloadParts): Promise<BegunUpload | undefined> {
+async function findUpload(
+  store: BucketStore,
+  payload: LocalModel['payload'],
+  cut: PayloadParts,
+): Promise<BegunUpload | undefined> {
   let best: BegunUpload | undefined;
   for (const uploadId of await listUploads(store)) {
-    const etags = await goodParts(store, uploadId, cut);
+    const etags = await goodParts(store, payload, uploadId, cut);
     if (etags !== undefined && etags.size > (best?.etags.size ?? -1)) best = { uploadId, etags };
   }
   return best;
@@ -176,6 +181,7 @@ async function findUpload(store: BucketStore, cut: PayloadParts): Promise<BegunU
 /** Undefined if the upload has ended meanwhile. */
 async function goodParts(
   store: BucketStore,
+  payload: LocalModel['payload'],
   uploadId: string,
   cut: PayloadParts,
 ): Promise<Map<number, string> | undefined> {
@@ -197,9 +203,12 @@ async function goodParts(
         const part = cut.parts[PartNumber - 1];
         // A part that this payload does not have would be in the way of completing the upload.
         if (part === undefined) return undefined;
-        if (ETag !== undefined && Size === part.sizeBytes && ChecksumSHA256 === base64(part.sha256)) {
-          good.set(PartNumber, ETag);
-        }
+        if (ETag === undefined || Size !== part.sizeBytes) continue;
+        const isGood =
+          ChecksumSHA256 === undefined
+            ? await hasMd5(payload, part, PartNumber - 1, ETag)
+            : ChecksumSHA256 === base64(part.sha256);
+        if (isGood) good.set(PartNumber, ETag);
       }
       marker = page.IsTruncated === true ? page.NextPartNumberMarker : undefined;
     } catch (error) {
@@ -208,6 +217,19 @@ async function goodParts(
     }
   } while (marker !== undefined);
   return good;
+}
+
+/** For stores that keep no SHA-256: the ETag of a part is its MD5, wherever it is not encrypted under a key. */
+async function hasMd5(
+  payload: LocalModel['payload'],
+  part: Segment,
+  index: number,
+  etag: string,
+): Promise<boolean> {
+  if (!/^"?[0-9a-f]{32}"?$/.test(etag)) return false;
+  const bytes = new Uint8Array(part.sizeBytes);
+  await readPart(payload, part, index, bytes);
+  return createHash('md5').update(bytes).digest('hex') === etag.replaceAll('"', '');
 }
 
 /** Uploads to this very key that are not complete, newest first. */

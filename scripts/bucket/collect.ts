@@ -54,17 +54,22 @@ export async function collectBucket(options: CollectOptions): Promise<BucketSnap
     bucket,
     accountId,
     policy,
-    encryption: await see(async () => {
-      const answer = await client.send(new GetBucketEncryptionCommand(input), abort);
-      const [rule] = answer.ServerSideEncryptionConfiguration?.Rules ?? [];
-      const { SSEAlgorithm = 'none', KMSMasterKeyID } = rule?.ApplyServerSideEncryptionByDefault ?? {};
-      return {
-        algorithm: String(SSEAlgorithm),
-        key: KMSMasterKeyID,
-        bucketKey: rule?.BucketKeyEnabled ?? false,
-        blocked: rule?.BlockedEncryptionTypes?.EncryptionType ?? [],
-      };
-    }),
+    encryption: await see(
+      async () => {
+        const answer = await client.send(new GetBucketEncryptionCommand(input), abort);
+        const [rule] = answer.ServerSideEncryptionConfiguration?.Rules ?? [];
+        const { SSEAlgorithm, KMSMasterKeyID } = rule?.ApplyServerSideEncryptionByDefault ?? {};
+        return {
+          algorithm: SSEAlgorithm ?? 'none',
+          key: KMSMasterKeyID,
+          bucketKey: rule?.BucketKeyEnabled ?? false,
+          blocked: rule?.BlockedEncryptionTypes?.EncryptionType ?? [],
+        };
+      },
+      // S3 itself encrypts every bucket since 2023; other servers need not.
+      ['ServerSideEncryptionConfigurationNotFoundError'],
+      { algorithm: 'none', key: undefined, bucketKey: false, blocked: [] },
+    ),
     publicAccessBlock: await see(
       async () => {
         const answer = await client.send(new GetPublicAccessBlockCommand(input), abort);

@@ -9,11 +9,9 @@ export const BUCKET_OPTIONS = {
   account: { type: 'string' },
 } as const;
 
-export const BUCKET_HELP = `
-      --account ID          the account that the bucket belongs to; default: that of your credentials
+export const BUCKET_HELP = `      --account ID          the account that the bucket belongs to; default: that of your credentials
 
-${S3_PLACE_HELP}
-`.trim();
+${S3_PLACE_HELP}`;
 
 export interface OpenBucket extends Disposable {
   readonly client: OwnS3Client['client'];

@@ -107,6 +107,23 @@ describe('publishing to S3', () => {
     expect(sha256(here.at('payload') as Uint8Array)).toBe(sha256(read(iris.folder, 'payload')));
   });
 
+  it('continues by MD5 where the store keeps no SHA-256', async () => {
+    const stop = new AbortController();
+    const onProgress = (done: number): void => void (done > 0 && stop.abort());
+    const encryption = { kind: 'bucket' } as const;
+    const options = { lanes: 1, encryption, signal: stop.signal, onProgress };
+    await expect(here.publish(iris.folder, options)).rejects.toMatchObject({ code: 'PUBLISH_STOPPED' });
+    for (const [id, upload] of here.s3.uploads) {
+      const parts = new Map([...upload.parts].map(([at, { checksumSha256: _, ...part }]) => [at, part]));
+      here.s3.uploads.set(id, { ...upload, sha256: false, parts });
+    }
+    expect(await here.publish(iris.folder, { encryption })).toMatchObject({
+      resumedBytes: PART_BYTES,
+      checksums: false,
+    });
+    expect(sha256(here.at('payload') as Uint8Array)).toBe(sha256(read(iris.folder, 'payload')));
+  });
+
   it('ends unfinished uploads instead, if told', async () => {
     const stop = new AbortController();
     const onProgress = (done: number): void => void (done > 0 && stop.abort());
@@ -168,6 +185,17 @@ describe('publishing to S3', () => {
       return watch(request, response);
     };
     await expect(here.publish(iris.folder)).rejects.toMatchObject({ code: 'PUBLISH_CHANGED_MEANWHILE' });
+  });
+
+  it('looks first where the store knows no conditional writes', async () => {
+    const watch = here.s3.intercept;
+    here.s3.intercept = (request, response) => {
+      if (request.headers['if-none-match'] === undefined) return watch(request, response);
+      response.writeHead(501, { 'content-type': 'application/xml' });
+      response.end('<Error><Code>NotImplemented</Code></Error>');
+      return true;
+    };
+    expect(await here.publish(iris.folder)).toMatchObject({ written: ALL });
   });
 
   it('tells a store that encrypts otherwise than it was asked to', async () => {
