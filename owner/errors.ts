@@ -37,13 +37,14 @@ export const ownerErrors = {
   OWNER_KMS_UNREACHABLE: {
     exit: 3,
     means: 'AWS KMS gave no answer, or not one over a connection that can be trusted.',
-    action: 'Check the network, the region in the key ARN, --kms-endpoint and --kms-ca, then seal again.',
+    action:
+      'Check the network, the region in the key ARN, --kms-endpoint and --kms-ca, then run the command again.',
   },
   OWNER_NO_CREDENTIALS: {
     exit: 2,
     means: 'No AWS credentials were found to call KMS with.',
     action:
-      'Set AWS_PROFILE, or AWS_ACCESS_KEY_ID and its companions, as for the aws command, then seal again.',
+      'Set AWS_PROFILE, or AWS_ACCESS_KEY_ID and its companions, as for the aws command, then run the command again.',
   },
   OWNER_RECOVERY_REFUSED: {
     exit: 1,
@@ -105,7 +106,7 @@ export const ownerErrors = {
   OWNER_NOBODY_VOUCHES: {
     exit: 3,
     means: 'The parts fit together, but nothing that was given proves who made them.',
-    action: 'Give --signer KEY (or --content-id ID, or --key-file FILE) from a source that you trust.',
+    action: 'Give --signer PUBLIC (or --content-id ID, or --key-file FILE) from a source that you trust.',
   },
 } as const satisfies ErrorTable;
 

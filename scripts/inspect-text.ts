@@ -41,7 +41,7 @@ export function sealedText(path: string, model: SealedDescription): string {
     '',
     signed
       ? '[x] vouched for by the signer that you gave   [ ] claimed only'
-      : '[ ] claimed only, by files that anybody can write; --signer KEY shows what a signer vouches for',
+      : '[ ] claimed only, by files that anybody can write; --signer PUBLIC shows what a signer vouches for',
     '"strongroom verify" checks the payload itself.',
   ];
   return `${lines.join('\n')}\n`;

@@ -1,6 +1,7 @@
 import { writeSync } from 'node:fs';
 import { Socket } from 'node:net';
 import { Writable } from 'node:stream';
+import { setImmediate } from 'node:timers/promises';
 import { StrongroomError } from '../shared/errors.ts';
 import type { CommandIo } from './command.ts';
 import { COMMANDS } from './commands.ts';
@@ -66,6 +67,9 @@ function watchOutput(stdout: CommandIo['stdout']): () => Promise<NodeJS.ErrnoExc
     first = error;
   });
   return async () => {
+    await setImmediate(); // a write that failed is told of in a later turn
+    // A write now would only find out that a reader has left who had everything.
+    if (first !== undefined || (stdout as Writable).writableLength === 0) return first;
     const last = await new Promise<Error | null | undefined>((resolve) => stdout.write('', resolve));
     return first ?? last ?? undefined;
   };
@@ -125,10 +129,12 @@ const WRITING = ['mkdir', 'write', 'rename', 'fsync', 'unlink', 'rm', 'rmdir'];
 function asKnownError(error: unknown): StrongroomError | undefined {
   if (error instanceof StrongroomError) return error;
   if (!(error instanceof Error) || !('code' in error)) return undefined;
-  const { code, syscall } = error as NodeJS.ErrnoException;
+  const { code, syscall, path } = error as NodeJS.ErrnoException;
   if (code?.startsWith('ERR_PARSE_ARGS')) return new CommandError('USAGE', error.message, error);
   if (syscall === undefined || !/^E[A-Z0-9]+$/.test(code ?? '')) return undefined;
-  const writing = NO_ROOM.includes(code ?? '') || WRITING.includes(syscall);
+  // Results are written aside, under hidden names of this form.
+  const aside = path?.includes('.partial-') === true;
+  const writing = aside || NO_ROOM.includes(code ?? '') || WRITING.includes(syscall);
   return new CommandError(writing ? 'OUTPUT_UNWRITABLE' : 'INPUT_UNREADABLE', error.message, error);
 }
 
@@ -157,10 +163,12 @@ if (import.meta.main) {
   process.once('SIGINT', () => interrupt.abort(new Error('interrupted')));
   // A supervisor's signal arrives twice: to the process group, and through strongroom.mjs.
   process.on('SIGTERM', () => interrupt.abort(new Error('terminated')));
-  // The terminal has closed. `run` and `exec` have a use of their own for this signal.
-  process.on('SIGHUP', () => {
-    if (process.listenerCount('SIGHUP') === 1) interrupt.abort(new Error('hung up'));
-  });
+  // The terminal has closed; or Ctrl-\, whose core file would hold keys and weights. `run` and `exec` have uses of their own.
+  for (const signal of ['SIGHUP', 'SIGQUIT'] as const) {
+    process.on(signal, () => {
+      if (process.listenerCount(signal) === 1) interrupt.abort(new Error(`ended by ${signal}`));
+    });
+  }
   // Nobody can be told that nobody can be told; the work goes on, and the exit code says how it ended.
   process.stderr.on('error', () => {});
   // Whoever read the output has left (`| head`): an interrupt like any other, so that commands clean up.

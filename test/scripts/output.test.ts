@@ -1,4 +1,4 @@
-/** The command line as a process: what becomes of its outputs, and of its work when the terminal closes. */
+/** The command line as a process: what becomes of its outputs, and of its work when the terminal ends it. */
 import { execFile, spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { closeSync, mkdtempSync, openSync, readdirSync, rmSync, statSync, writeFileSync } from 'node:fs';
@@ -70,16 +70,20 @@ describe('a model that is opened into a file', () => {
   });
 });
 
-describe('a terminal that closes', () => {
+describe('a terminal that closes, or asks for a core file', () => {
   let folder: string;
   beforeEach(() => {
     folder = mkdtempSync(join(tmpdir(), 'sr-'));
   });
   afterEach(() => rmSync(folder, { recursive: true, force: true }));
 
-  it.each(['strongroom.ts', 'strongroom.mjs'])(
-    'leaves nothing of a seal behind (%s)',
-    async (entry) => {
+  it.each([
+    ['SIGHUP', 'strongroom.ts'],
+    ['SIGHUP', 'strongroom.mjs'],
+    ['SIGQUIT', 'strongroom.ts'],
+  ] as const)(
+    'leaves nothing of a seal behind, nor a core file: %s to %s',
+    async (signal, entry) => {
       writeFileSync(join(folder, 'key'), new Uint8Array(32), { mode: 0o600 });
       const line = 'seal --name m --version 1 --as m.onnx --key-file key -o out/m.sealed -'.split(' ');
       const child = spawn(process.execPath, [join(SCRIPTS, entry), ...line], {
@@ -90,7 +94,7 @@ describe('a terminal that closes', () => {
       child.stdin.write('the beginning of a model');
       await expect.poll(() => readdirSync(folder), { timeout: 30_000 }).toContain('out');
       await expect.poll(() => readdirSync(join(folder, 'out')), { timeout: 30_000 }).toHaveLength(1);
-      child.kill('SIGHUP');
+      child.kill(signal);
       expect(await once(child, 'exit')).toEqual([3, null]);
       expect(await told).toContain('code: ');
       expect(readdirSync(folder)).toEqual(['key']);

@@ -1,5 +1,7 @@
 import { execFile } from 'node:child_process';
-import { join } from 'node:path';
+import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { dirname, join } from 'node:path';
 import { Readable, Writable } from 'node:stream';
 import { promisify } from 'node:util';
 import { describe, expect, it } from 'vitest';
@@ -25,6 +27,13 @@ async function strongroom(...args: string[]): Promise<{ code: number; stdout: st
     signal: new AbortController().signal,
   });
   return { code, ...written };
+}
+
+/** A key file in the folder where `out` is to be. */
+function key(out: string): string {
+  const path = join(dirname(out), 'key');
+  writeFileSync(path, new Uint8Array(32), { mode: 0o600 });
+  return path;
 }
 
 describe('the command line', () => {
@@ -75,6 +84,25 @@ describe('the command line', () => {
       const { error } = JSON.parse(stdout);
       expect(error).toMatchObject({ code: 'INPUT_UNREADABLE', message: expect.stringContaining(folder) });
     }
+  });
+
+  it('says that a result cannot be written where its hidden file cannot be made', async () => {
+    // A name so long that the hidden one beside it exceeds what a file system takes.
+    const bundle = join(mkdtempSync(join(tmpdir(), 'sr-')), 'x'.repeat(220));
+    const line = [
+      'seal',
+      '--format',
+      'encmodel',
+      '--key-file',
+      key(bundle),
+      '-o',
+      bundle,
+      LAUNCHER,
+      '--json',
+    ];
+    const { code, stdout } = await strongroom(...line);
+    rmSync(dirname(bundle), { recursive: true });
+    expect({ code, ...JSON.parse(stdout) }).toMatchObject({ code: 2, error: { code: 'OUTPUT_UNWRITABLE' } });
   });
 
   it('reports what nobody foresaw as one JSON document too', async () => {
