@@ -7,6 +7,7 @@ import { expectKeyFileOf, parseKeyFile } from '../../shared/sealed-model/key-fil
 import { expectStatementOf, parseEnvelope, parseStatement } from '../../shared/sealed-model/manifest.ts';
 import { readSealedPart, readSealedPartIfThere } from '../sealed-folder.ts';
 import { PublishError } from './errors.ts';
+import type { Segment } from './segments.ts';
 
 /** In the order in which they are published: a reader begins with the head, and needs the manifest. */
 export const SMALL_PARTS = ['key.json', 'head', 'manifest.json'] as const;
@@ -90,4 +91,17 @@ export function altered(why: string): PublishError {
     'PUBLISH_INPUT_UNUSABLE',
     `The payload is not the one that its head describes: ${why}.`,
   );
+}
+
+/** Throws PUBLISH_INPUT_UNUSABLE if the bytes on the disk are not those that the head describes. */
+export async function readPart(
+  payload: FileHandle,
+  part: Segment | undefined,
+  index: number,
+  target: Uint8Array,
+): Promise<void> {
+  if (part === undefined) return;
+  await readWhole(payload, part.offsetBytes, target);
+  if (Buffer.compare(await sha256(target), part.sha256) !== 0)
+    throw altered(`part ${index + 1} has another digest`);
 }

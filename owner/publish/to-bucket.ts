@@ -8,7 +8,8 @@ import { type BucketPlace, BucketStore, type StoredPart } from './bucket-store.t
 import { PublishError } from './errors.ts';
 import { type LocalModel, SMALL_PARTS, sha256 } from './local-model.ts';
 import { cutPayload, type PayloadParts } from './payload-parts.ts';
-import { discardUploads, expectSame, uploadPayload } from './upload-payload.ts';
+import { discardUploads } from './unfinished-uploads.ts';
+import { expectSame, uploadPayload } from './upload-payload.ts';
 
 export interface PublishToBucket {
   readonly model: LocalModel;
