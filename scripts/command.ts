@@ -11,6 +11,8 @@ export interface Command {
   readonly summary: string;
   /** The whole help text: usage, options, an example, exit codes. */
   readonly help: string;
+  /** True if standard output is a log and no result: the command goes on, and succeeds, when nobody can write it. */
+  readonly printsLog?: boolean;
   /** Resolves to the exit code. Errors are thrown and reported in one place. */
   run(args: readonly string[], io: CommandIo): Promise<number>;
 }

@@ -5,6 +5,9 @@ import { CommandError } from './errors.ts';
 export async function expectFile(path: string, maxBytes = Number.POSITIVE_INFINITY): Promise<void> {
   const found = await stat(path);
   if (found.isDirectory()) throw unreadable(`Expected a file, found the folder ${path}.`);
+  // A shell's <(...) is a FIFO, and ends; a device may have no end.
+  if (!found.isFile() && !found.isFIFO())
+    throw unreadable(`Expected a file, found a device or socket at ${path}.`);
   if (found.size > maxBytes) {
     throw unreadable(`Expected a file of at most ${maxBytes} bytes, found ${found.size} in ${path}.`);
   }

@@ -46,7 +46,9 @@ export async function main(args: readonly string[], io: CommandIo): Promise<numb
   const lostOutput = watchOutput(io.stdout);
   let code: number;
   try {
-    code = await runCommandLine(args, io);
+    const done = await runCommandLine(args, io);
+    if (done.printsLog) return done.code;
+    code = done.code;
   } catch (error) {
     const lost = await lostOutput();
     if (lost === undefined) code = report(error, args, io);
@@ -79,12 +81,17 @@ function hasLeft({ code }: NodeJS.ErrnoException): boolean {
   return code === 'EPIPE' || code === 'ECONNRESET';
 }
 
-async function runCommandLine(args: readonly string[], io: CommandIo): Promise<number> {
+interface Done {
+  readonly code: number;
+  readonly printsLog: boolean;
+}
+
+async function runCommandLine(args: readonly string[], io: CommandIo): Promise<Done> {
   const found = findCommand(args);
   if (found === undefined) {
     if (args.length === 0 || args[0] === '--help' || args[0] === '-h' || args[0] === 'help') {
       io.stdout.write(await overview());
-      return 0;
+      return { code: 0, printsLog: false };
     }
     throw new CommandError('USAGE', noCommand(args[0] ?? ''));
   }
@@ -93,9 +100,9 @@ async function runCommandLine(args: readonly string[], io: CommandIo): Promise<n
   const own = ownArguments(args);
   if (own.includes('--help') || own.includes('-h')) {
     io.stdout.write(`${command.help.trim()}\n`);
-    return 0;
+    return { code: 0, printsLog: false };
   }
-  return await command.run(found.rest, io);
+  return { code: await command.run(found.rest, io), printsLog: command.printsLog === true };
 }
 
 function report(error: unknown, args: readonly string[], io: CommandIo): number {

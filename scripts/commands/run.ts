@@ -18,6 +18,7 @@ const SAME_SIGNAL_MS = 1_000;
 export const command: Command = {
   name: 'run',
   summary: 'Run the parent: keep an enclave running, serve it what it asks for, relay callers to it.',
+  printsLog: true,
   help: `
 Usage: strongroom run --config FILE [--check] [--json]
 
