@@ -11,13 +11,7 @@ import { createReadStream, createWriteStream, mkdtempSync, rmSync, statSync, wri
 import { join } from 'node:path';
 import { pipeline } from 'node:stream/promises';
 import { parseArgs } from 'node:util';
-import {
-  AlgorithmSuiteIdentifier,
-  buildClient,
-  CommitmentPolicy,
-  RawAesKeyringNode,
-  RawAesWrappingSuiteIdentifier,
-} from '@aws-crypto/client-node';
+import { ageKey, encryptionSdkStreams } from './sealed-model-peers.ts';
 
 const STRONGROOM = join(import.meta.dirname, '..', 'strongroom.ts');
 const MIB = 1 << 20;
@@ -109,13 +103,12 @@ function peers(folder: string, plain: string): Tool[] {
 }
 
 function age(folder: string, plain: string): Tool {
-  const [key, sealed, opened] = [join(folder, 'age.key'), join(folder, 'm.age'), join(folder, 'age.opened')];
-  execFileSync('age-keygen', ['-o', key], { stdio: 'ignore' });
-  const recipient = execFileSync('age-keygen', ['-y', key]).toString().trim();
+  const { keyFile, recipient } = ageKey(folder);
+  const [sealed, opened] = [join(folder, 'm.age'), join(folder, 'age.opened')];
   return {
     name: 'age (ChaCha20-Poly1305)',
     seal: () => void execFileSync('age', ['-r', recipient, '-o', sealed, plain]),
-    open: () => void execFileSync('age', ['-d', '-i', key, '-o', opened, sealed]),
+    open: () => void execFileSync('age', ['-d', '-i', keyFile, '-o', opened, sealed]),
     clear: () => {
       for (const path of [sealed, opened]) rmSync(path);
     },
@@ -140,26 +133,14 @@ function openssl(folder: string, plain: string): Tool {
   };
 }
 
-/** In this process, so without a start of Node; streams, committing suite without signature: its fastest way. */
+/** In this process, so without a start of Node. */
 function encryptionSdk(folder: string, plain: string): Tool {
   const [sealed, opened] = [join(folder, 'm.esdk'), join(folder, 'esdk.opened')];
-  const { encryptStream, decryptStream } = buildClient(CommitmentPolicy.REQUIRE_ENCRYPT_REQUIRE_DECRYPT);
-  const keyring = new RawAesKeyringNode({
-    keyName: 'bench',
-    keyNamespace: 'bench',
-    unencryptedMasterKey: new Uint8Array(randomBytes(32)),
-    wrappingSuite: RawAesWrappingSuiteIdentifier.AES256_GCM_IV12_TAG16_NO_PADDING,
-  });
-  const suiteId = AlgorithmSuiteIdentifier.ALG_AES256_GCM_IV12_TAG16_HKDF_SHA512_COMMIT_KEY;
+  const sdk = encryptionSdkStreams(MIB);
   return {
     name: 'AWS Encryption SDK (1 MiB frames)',
-    seal: () =>
-      pipeline(
-        createReadStream(plain),
-        encryptStream(keyring, { suiteId, frameLength: MIB }),
-        createWriteStream(sealed),
-      ),
-    open: () => pipeline(createReadStream(sealed), decryptStream(keyring), createWriteStream(opened)),
+    seal: () => pipeline(createReadStream(plain), sdk.encrypt(), createWriteStream(sealed)),
+    open: () => pipeline(createReadStream(sealed), sdk.decrypt(), createWriteStream(opened)),
     clear: () => {
       for (const path of [sealed, opened]) rmSync(path);
     },

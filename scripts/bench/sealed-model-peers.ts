@@ -3,7 +3,7 @@ import { execFileSync, spawnSync } from 'node:child_process';
 import { randomBytes } from 'node:crypto';
 import { writeFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { Readable, Writable } from 'node:stream';
+import { type Duplex, Readable, Writable } from 'node:stream';
 import { pipeline } from 'node:stream/promises';
 import {
   AlgorithmSuiteIdentifier,
@@ -34,10 +34,8 @@ export async function measureAge(
   sizeBytes: number,
 ): Promise<PeerResult | undefined> {
   if (spawnSync('age', ['--version']).status !== 0) return undefined;
-  const keyFile = join(folder, 'age.key');
+  const { keyFile, recipient } = ageKey(folder);
   const [sealed, opened] = [join(folder, 'plain.age'), join(folder, 'plain.opened')];
-  execFileSync('age-keygen', ['-o', keyFile], { stdio: 'ignore' });
-  const recipient = execFileSync('age-keygen', ['-y', keyFile]).toString().trim();
   const seal = (): unknown => execFileSync('age', ['-r', recipient, '-o', sealed, plaintextFile]);
   const open = (): unknown => execFileSync('age', ['-d', '-i', keyFile, '-o', opened, sealed]);
   seal();
@@ -46,6 +44,12 @@ export async function measureAge(
   const { seconds: openSeconds } = await timed(open);
   for (const file of [sealed, opened, keyFile]) writeFileSync(file, '');
   return { name: 'age (file to file)', sizeBytes, sealSeconds, openSeconds };
+}
+
+export function ageKey(folder: string): { readonly keyFile: string; readonly recipient: string } {
+  const keyFile = join(folder, 'age.key');
+  execFileSync('age-keygen', ['-o', keyFile], { stdio: 'ignore' });
+  return { keyFile, recipient: execFileSync('age-keygen', ['-y', keyFile]).toString().trim() };
 }
 
 export async function measureTypage(plaintext: Uint8Array): Promise<PeerResult> {
@@ -65,7 +69,7 @@ export async function measureTypage(plaintext: Uint8Array): Promise<PeerResult> 
 }
 
 /** Streams, because its buffer interface is far slower; committing suite without signature, its fastest. */
-export async function measureEncryptionSdk(plaintext: Uint8Array, frameBytes: number): Promise<PeerResult> {
+export function encryptionSdkStreams(frameLength: number): { encrypt(): Duplex; decrypt(): Duplex } {
   const { encryptStream, decryptStream } = buildClient(CommitmentPolicy.REQUIRE_ENCRYPT_REQUIRE_DECRYPT);
   const keyring = new RawAesKeyringNode({
     keyName: 'bench',
@@ -73,14 +77,20 @@ export async function measureEncryptionSdk(plaintext: Uint8Array, frameBytes: nu
     unencryptedMasterKey: new Uint8Array(randomBytes(32)),
     wrappingSuite: RawAesWrappingSuiteIdentifier.AES256_GCM_IV12_TAG16_NO_PADDING,
   });
+  const suiteId = AlgorithmSuiteIdentifier.ALG_AES256_GCM_IV12_TAG16_HKDF_SHA512_COMMIT_KEY;
+  return {
+    encrypt: () => encryptStream(keyring, { suiteId, frameLength }),
+    decrypt: () => decryptStream(keyring),
+  };
+}
+
+export async function measureEncryptionSdk(plaintext: Uint8Array, frameBytes: number): Promise<PeerResult> {
+  const sdk = encryptionSdkStreams(frameBytes);
   const ciphertext: Buffer[] = [];
   const sealed = await timed(() =>
     pipeline(
       Readable.from(pieces(plaintext, Math.min(frameBytes, 64 << 10))),
-      encryptStream(keyring, {
-        suiteId: AlgorithmSuiteIdentifier.ALG_AES256_GCM_IV12_TAG16_HKDF_SHA512_COMMIT_KEY,
-        frameLength: frameBytes,
-      }),
+      sdk.encrypt(),
       sink((piece) => ciphertext.push(piece)),
     ),
   );
@@ -88,7 +98,7 @@ export async function measureEncryptionSdk(plaintext: Uint8Array, frameBytes: nu
   const opened = await timed(() =>
     pipeline(
       Readable.from(ciphertext),
-      decryptStream(keyring),
+      sdk.decrypt(),
       sink((piece) => {
         openedBytes += piece.length;
       }),
