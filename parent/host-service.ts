@@ -16,7 +16,7 @@ import type { Egress } from './egress/tunnel.ts';
 import { readBounded } from './files.ts';
 import type { ModelStore } from './models/store.ts';
 import type { Counters, Observe } from './observe.ts';
-import { answerBytes, answerStatus, readBody } from './routes/answer.ts';
+import { answerBytes, answerStatus, hasBody, readBody } from './routes/answer.ts';
 import { parseModelPath, serveModelFile } from './routes/models.ts';
 import { countTelemetry, parseTelemetry } from './routes/telemetry.ts';
 
@@ -178,12 +178,6 @@ async function takeTelemetry(
     observe({ ...line.fields, event: `enclave-${line.event}` });
   }
   answerStatus(response, 200);
-}
-
-function hasBody(request: IncomingMessage): boolean {
-  return (
-    request.headers['transfer-encoding'] !== undefined || (request.headers['content-length'] ?? '0') !== '0'
-  );
 }
 
 /** What an operator's log may show of an error: its code, never its text. */

@@ -1,9 +1,9 @@
 import { Agent } from 'node:http';
 import { Agent as TlsAgent } from 'node:https';
-import { isIP } from 'node:net';
 import { S3Client } from '@aws-sdk/client-s3';
 import { NodeHttpHandler } from '@smithy/node-http-handler';
 import { loadTls } from '../parent/load-tls.ts';
+import { isLoopbackUrl } from '../parent/loopback.ts';
 import { CommandError } from './errors.ts';
 
 const CONNECTION_TIMEOUT_MS = 10_000;
@@ -83,10 +83,8 @@ async function regionOfEnvironment(): Promise<string> {
 /** Plain HTTP only to an address of this machine. */
 function expectEndpoint(endpoint: string): void {
   const url = URL.canParse(endpoint) ? new URL(endpoint) : undefined;
-  const host = url?.hostname.replace(/^\[|\]$/g, '') ?? '';
-  const isLoopback = host === '::1' || (isIP(host) === 4 && host.startsWith('127.'));
   const isOrigin = url !== undefined && `${url.protocol}//${url.host}` === endpoint.toLowerCase();
-  if (isOrigin && (url.protocol === 'https:' || (url.protocol === 'http:' && isLoopback))) return;
+  if (isOrigin && (url.protocol === 'https:' || (url.protocol === 'http:' && isLoopbackUrl(url)))) return;
   throw new CommandError(
     'USAGE',
     `--endpoint must be https://HOST[:PORT], or http:// with a loopback address, not ${JSON.stringify(endpoint)}.`,

@@ -6,8 +6,10 @@
 import { createServer, type IncomingMessage, type Server, type ServerResponse } from 'node:http';
 import type { AddressInfo } from 'node:net';
 import { Exchanges } from '../../link/exchanges.ts';
-import { type AdminConfig, isLoopbackAddress } from '../config/admin.ts';
+import type { AdminConfig } from '../config/admin.ts';
 import { ParentError } from '../errors.ts';
+import { isLoopbackAddress } from '../loopback.ts';
+import { hasBody } from '../routes/answer.ts';
 import { createMetrics, type Metrics } from './metrics.ts';
 import type { AdminSources } from './sources.ts';
 
@@ -136,11 +138,6 @@ function isForLoopback(request: IncomingMessage): boolean {
   if (hosts.length !== 1 || parts === null) return false;
   const name = parts[1] ?? parts[2] ?? '';
   return name.toLowerCase() === 'localhost' || isLoopbackAddress(name);
-}
-
-function hasBody(request: IncomingMessage): boolean {
-  const { 'transfer-encoding': encoding, 'content-length': length } = request.headers;
-  return encoding !== undefined || (length ?? '0') !== '0';
 }
 
 function send(request: IncomingMessage, response: ServerResponse, found: Answer): void {

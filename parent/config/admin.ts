@@ -1,5 +1,5 @@
-import { isIPv4 } from 'node:net';
 import type { JsonValue } from '../../shared/json.ts';
+import { isLoopbackAddress } from '../loopback.ts';
 import type { Reader } from './reader.ts';
 
 /** Where health and metrics are served (docs/link.md section 7). */
@@ -17,9 +17,4 @@ export function parseAdmin(reader: Reader, value: JsonValue | undefined): AdminC
     throw reader.wrong(['admin', 'host'], 'a loopback address such as 127.0.0.1 or ::1', host);
   }
   return { host, port: reader.integer(admin.port, ['admin', 'port'], 0, 65_535) };
-}
-
-/** 127.0.0.0/8 and ::1 (RFC 6890), in these spellings only. */
-export function isLoopbackAddress(host: string): boolean {
-  return host === '::1' || (isIPv4(host) && host.startsWith('127.'));
 }

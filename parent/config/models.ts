@@ -2,6 +2,7 @@ import { isIP } from 'node:net';
 import { resolve } from 'node:path';
 import type { JsonValue } from '../../shared/json.ts';
 import { isDnsName } from '../egress/allow-list.ts';
+import { isLoopbackUrl } from '../loopback.ts';
 import type { Path, Reader } from './reader.ts';
 
 /** Where sealed models come from (docs/link.md section 3.6). */
@@ -120,7 +121,7 @@ function parseEndpoint(reader: Reader, value: JsonValue): string {
   const at = ['models', 'endpoint'];
   const text = reader.text(value, at);
   const scheme = originOf(text);
-  if (scheme === 'https' || (scheme === 'http' && isLoopback(new URL(text).hostname))) return text;
+  if (scheme === 'https' || (scheme === 'http' && isLoopbackUrl(new URL(text)))) return text;
   throw reader.wrong(at, 'https://HOST[:PORT], or http:// with a loopback address', hidden(text));
 }
 
@@ -150,8 +151,4 @@ function originOf(text: string): string | undefined {
 /** A refused URL may hold a password or a token, and the refusal is logged. */
 function hidden(url: string): string {
   return url.replace(/^(\w+:)?\/*.*@/s, '$1//...@').replace(/\?.+/s, '?...');
-}
-
-function isLoopback(hostname: string): boolean {
-  return hostname === '[::1]' || /^127(\.[0-9]{1,3}){3}$/.test(hostname);
 }

@@ -4,6 +4,7 @@ import { connect as connectTls, type TLSSocket } from 'node:tls';
 import type { ParentConfig } from '../../parent/config/config.ts';
 import { allowList, type Destination } from '../../parent/egress/allow-list.ts';
 import { dialDestination } from '../../parent/egress/dial.ts';
+import { TLS_PROFILE } from '../../shared/tls-profile.ts';
 import { type Check, type CheckGroup, type Known, messageOf, ok, problem, type Result } from './check.ts';
 import { actionOf } from './configuration.ts';
 import type { World } from './world.ts';
@@ -46,7 +47,7 @@ async function checkHost(world: World, known: Known, config: ParentConfig, host:
 }
 
 async function speakTls(world: World, known: Known, { host }: Destination, socket: Socket): Promise<Result> {
-  const tls = connectTls({ socket, servername: host, ca: [...world.kmsRoots], minVersion: 'TLSv1.2' });
+  const tls = connectTls({ ...TLS_PROFILE, socket, servername: host, ca: [...world.kmsRoots] });
   tls.setTimeout(TIMEOUT_MS, () => tls.destroy(new Error('no answer in time')));
   try {
     await new Promise<void>((resolve, reject) => {
