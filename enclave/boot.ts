@@ -13,7 +13,8 @@ import { startOpeningThreads } from '../shared/sealed-model/opening-threads.ts';
 import { SERIAL_BYTES } from '../shared/x509/write.ts';
 import { EnclaveClock } from './clock.ts';
 import { freeDroppedKeys } from './dropped-keys.ts';
-import { type Engine, startEngine } from './engine/supervisor.ts';
+import type { TensorEngine } from './engine/engine.ts';
+import { startEngine } from './engine/supervisor.ts';
 import { createEvidenceIssuer } from './evidence.ts';
 import { type HostService, hostService } from './host/host-service.ts';
 import { releaseDataKey } from './kms/release.ts';
@@ -68,7 +69,7 @@ async function seedRandomness(nsm: Nsm): Promise<void> {
 
 interface LoadedModel {
   readonly model: CheckedModel;
-  readonly engine: Engine;
+  readonly engine: TensorEngine;
 }
 
 interface Loading {

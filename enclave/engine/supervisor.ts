@@ -7,33 +7,11 @@
  */
 
 import { fstatSync } from 'node:fs';
+import type { InferRequest, InferResponse, TensorEngine } from './engine.ts';
 import { type EngineProcess, type ExternalFile, ONNX_ENGINE, spawnEngine } from './engine-process.ts';
 import { EngineError } from './errors.ts';
 import { fits, requireWantedOutputs } from './messages.ts';
 import { type ModelMetadata, type Tensor, tensorDataFault } from './tensor.ts';
-
-export interface InferRequest {
-  readonly inputs: readonly Tensor[];
-  /** Names of the outputs wanted, in order; all outputs of the model if absent. */
-  readonly outputs?: readonly string[];
-}
-
-export interface InferResponse {
-  readonly outputs: readonly Tensor[];
-}
-
-export interface Engine {
-  readonly metadata: ModelMetadata;
-  /** False while the engine is away or being started again, and for good once it was closed. */
-  readonly ready: boolean;
-  /**
-   * Rejects with EngineError: ENGINE_REJECTED (these inputs do not run), ENGINE_UNAVAILABLE (the engine died,
-   * hung or is not back yet), ENGINE_PROTOCOL (it answered nonsense), or with the signal's reason.
-   */
-  infer(request: InferRequest, signal?: AbortSignal): Promise<InferResponse>;
-  /** Resolves once no engine will run any more. */
-  close(): Promise<void>;
-}
 
 export interface EngineOptions {
   /**
@@ -66,7 +44,7 @@ const LAST_RESTART_DELAY_MS = 30_000;
 const STABLE_AFTER_MS = 60_000;
 
 /** Starts the engine and resolves once its model is loaded. Rejects with EngineError. */
-export async function startEngine(options: EngineOptions): Promise<Engine> {
+export async function startEngine(options: EngineOptions): Promise<TensorEngine> {
   requireSoundOptions(options);
   const engine = new SupervisedEngine(options, await spawnEngine(withDefaults(options)));
   return engine;
@@ -116,7 +94,8 @@ interface Waiting {
   readonly reject: (error: unknown) => void;
 }
 
-class SupervisedEngine implements Engine {
+class SupervisedEngine implements TensorEngine {
+  readonly kind = 'tensor';
   readonly metadata: ModelMetadata;
   readonly #options: ReturnType<typeof withDefaults>;
   readonly #queue: Waiting[] = [];

@@ -1,6 +1,6 @@
 /** The Open Inference Protocol v2 over the models of this enclave, for one request that may be served. */
 import type { IncomingMessage } from 'node:http';
-import type { Engine } from '../engine/supervisor.ts';
+import type { TensorEngine } from '../engine/engine.ts';
 import type { ModelMetadata, TensorMetadata } from '../engine/tensor.ts';
 import { Admission, BodyBudget } from './admission.ts';
 import { announcedSize, type BodyRules, readBody } from './body.ts';
@@ -15,7 +15,7 @@ export interface ServedModel {
   readonly version: number;
   /** SHA-256 of the sealed model's head, hexadecimal. */
   readonly contentId: string;
-  readonly engine: Engine;
+  readonly engine: TensorEngine;
 }
 
 export interface ApiAnswer extends ApiResponse {

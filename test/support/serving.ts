@@ -7,7 +7,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import type { Duplex } from 'node:stream';
 import { type ConnectionOptions, type TLSSocket, connect as tlsConnect } from 'node:tls';
-import type { Engine, InferRequest, InferResponse } from '../../enclave/engine/supervisor.ts';
+import type { TensorEngine as Engine, InferRequest, InferResponse } from '../../enclave/engine/engine.ts';
 import type { ModelMetadata } from '../../enclave/engine/tensor.ts';
 import type { EvidenceIssuer } from '../../enclave/evidence.ts';
 import {
@@ -38,7 +38,7 @@ export function fakeEngine(
   metadata: ModelMetadata,
   infer: (request: InferRequest, signal?: AbortSignal) => Promise<InferResponse>,
 ): Engine & { ready: boolean } {
-  return { metadata, ready: true, infer, close: async () => {} };
+  return { kind: 'tensor', metadata, ready: true, infer, close: async () => {} };
 }
 
 export interface TestServer extends AsyncDisposable {

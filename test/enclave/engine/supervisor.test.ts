@@ -2,8 +2,8 @@ import { spawnSync } from 'node:child_process';
 import { closeSync, constants, fchmodSync, openSync, readdirSync, readFileSync, writeSync } from 'node:fs';
 import { join } from 'node:path';
 import { afterEach, describe, expect, it } from 'vitest';
+import type { TensorEngine as Engine } from '../../../enclave/engine/engine.ts';
 import {
-  type Engine,
   type EngineOptions,
   restartDelayMs,
   startEngine,

@@ -2,7 +2,8 @@
 import { closeSync } from 'node:fs';
 import { join } from 'node:path';
 import { afterAll, beforeAll, expect, it } from 'vitest';
-import { type Engine, startEngine } from '../../../enclave/engine/supervisor.ts';
+import type { TensorEngine as Engine } from '../../../enclave/engine/engine.ts';
+import { startEngine } from '../../../enclave/engine/supervisor.ts';
 import { addModel, ENGINE_UID, identityModel, modelDescriptor } from '../../support/onnx-models.ts';
 import { reachableProject } from '../../support/reachable.ts';
 import { type Connection, serveForTest, type TestServer } from '../../support/serving.ts';

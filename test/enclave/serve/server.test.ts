@@ -1,7 +1,7 @@
 import { type TLSSocket, connect as tlsConnect } from 'node:tls';
 import { afterEach, describe, expect, it } from 'vitest';
+import type { InferRequest, InferResponse } from '../../../enclave/engine/engine.ts';
 import { EngineError } from '../../../enclave/engine/errors.ts';
-import type { InferRequest, InferResponse } from '../../../enclave/engine/supervisor.ts';
 import type { ModelMetadata } from '../../../enclave/engine/tensor.ts';
 import type { ServerOptions } from '../../../enclave/serve/server.ts';
 import {
