@@ -45,3 +45,5 @@ export interface TextEngine extends EngineLife {
   /** Rejects as `TensorEngine.infer` does, and with ENGINE_REJECTED where the model gives no vectors. */
   embed(texts: readonly string[], signal: AbortSignal): Promise<TextVectors>;
 }
+
+export type Engine = TensorEngine | TextEngine;

@@ -1,6 +1,6 @@
 /** The Open Inference Protocol v2 over the models of this enclave, for one request that may be served. */
 import type { IncomingMessage } from 'node:http';
-import type { TensorEngine } from '../engine/engine.ts';
+import type { Engine, TensorEngine } from '../engine/engine.ts';
 import type { ModelMetadata, TensorMetadata } from '../engine/tensor.ts';
 import { Admission, BodyBudget } from './admission.ts';
 import { announcedSize, type BodyRules, readBody } from './body.ts';
@@ -15,7 +15,7 @@ export interface ServedModel {
   readonly version: number;
   /** SHA-256 of the sealed model's head, hexadecimal. */
   readonly contentId: string;
-  readonly engine: TensorEngine;
+  readonly engine: Engine;
 }
 
 export interface ApiAnswer extends ApiResponse {
@@ -67,11 +67,12 @@ export class Api {
     if (route.kind === 'model-ready') {
       return json(model.engine.ready ? 200 : 503, { name: model.name, ready: model.engine.ready });
     }
-    return this.#infer(model, admission, request, signal, proceed);
+    return this.#infer(model, tensorEngineOf(model), admission, request, signal, proceed);
   }
 
   async #infer(
     model: ServedModel,
+    engine: TensorEngine,
     admission: Admission,
     request: IncomingMessage,
     signal: AbortSignal,
@@ -83,9 +84,9 @@ export class Api {
     using held = this.#budget.open();
     proceed();
     const body = await readBody(request, sizeBytes, held, this.#bodyRules);
-    const { id, inputs, outputs } = parseInferRequest(body, headerLength, model.engine.metadata);
+    const { id, inputs, outputs } = parseInferRequest(body, headerLength, engine.metadata);
     const wanted = outputs.map(({ name }) => name);
-    const result = await admission.run(() => model.engine.infer({ inputs, outputs: wanted }, signal), signal);
+    const result = await admission.run(() => engine.infer({ inputs, outputs: wanted }, signal), signal);
     return { status: 200, ...encodeInferResponse(model, id, outputs, result.outputs) };
   }
 
@@ -103,6 +104,9 @@ export class Api {
 }
 
 function describe({ name, version, engine }: ServedModel): object {
+  if (engine.kind === 'text') {
+    return { name, versions: [String(version)], platform: 'gguf_llama', inputs: [], outputs: [] };
+  }
   const { inputs, outputs }: ModelMetadata = engine.metadata;
   const tensor = ({ name, datatype, shape }: TensorMetadata): object => ({ name, datatype, shape });
   return {
@@ -112,6 +116,11 @@ function describe({ name, version, engine }: ServedModel): object {
     inputs: inputs.map(tensor),
     outputs: outputs.map(tensor),
   };
+}
+
+function tensorEngineOf({ name, engine }: ServedModel): TensorEngine {
+  if (engine.kind === 'tensor') return engine;
+  throw new ApiError('API_NOT_FOUND', `path: ${name} takes text, not tensors`);
 }
 
 export function json(status: number, value: object): ApiAnswer {
