@@ -28,6 +28,7 @@ export const COMMANDS: Readonly<Record<string, () => Promise<{ readonly command:
   'image build': () => import('./commands/image-build.ts'),
   'image root': () => import('./commands/image-root.ts'),
   'image measure': () => import('./commands/image-measure.ts'),
+  'image release': () => import('./commands/image-release.ts'),
   'image list': () => import('./commands/image-list.ts'),
   'bucket audit': () => import('./commands/bucket-audit.ts'),
   'bucket configure': () => import('./commands/bucket-configure.ts'),

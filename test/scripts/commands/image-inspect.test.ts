@@ -4,6 +4,7 @@ import { join } from 'node:path';
 import { PassThrough } from 'node:stream';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { cpioArchive } from '../../../review/image/cpio.ts';
+import { parseRelease } from '../../../review/releases.ts';
 import { main } from '../../../scripts/strongroom.ts';
 import { pcrOfMeasuredBytes, pcrOfText } from '../../../shared/pcr.ts';
 import { eifFile, GOOD, part } from '../../review/image/eif/eif-file.ts';
@@ -149,5 +150,43 @@ describe('image list', () => {
     expect(await run('list', spoiled)).toMatchObject({ exit: 2, stdout: '' });
     const noArchive = file('no-archive.eif', eifFile({ sections: GOOD }));
     expect(await run('list', noArchive)).toMatchObject({ exit: 2, stdout: '' });
+  });
+});
+
+describe('image release', () => {
+  const deployment = JSON.stringify({
+    format: 'strongroom-deployment/1',
+    models: [{ name: 'iris', contentId: 'ab'.repeat(32) }],
+    kmsKeys: ['arn:aws:kms:eu-central-1:111122223333:key/1234abcd-12ab-34cd-56ef-1234567890ab'],
+    clients: 'anyone',
+  });
+
+  it('writes a manifest with the registers that image measure prints', async () => {
+    const image = file('released.eif', eifFile({ sections: GOOD }));
+    const reviewed = file('reviewed.json', Buffer.from(deployment));
+    const measured = JSON.parse((await run('measure', image, '--deployment', reviewed, '--json')).stdout);
+    const { exit, stdout } = await run(
+      ...['release', image, '--name', 'strongroom', '--version', '1.4.0', '--deployment', reviewed],
+    );
+    expect(exit).toBe(0);
+    const release = parseRelease(Buffer.from(stdout));
+    const { PCR0, PCR1, PCR2 } = measured.Measurements;
+    expect(release).toMatchObject({
+      name: 'strongroom',
+      version: '1.4.0',
+      pcrs: { 0: PCR0, 1: PCR1, 2: PCR2 },
+    });
+    expect(release.deployments).toMatchObject([{ pcr16: measured.surroundings.PCR16, models: ['iris'] }]);
+  });
+
+  it('writes nothing without a name, or with one that reports could not show', async () => {
+    const image = file('unnamed.eif', eifFile({ sections: GOOD }));
+    for (const names of [
+      ['--version', '1'],
+      ['--name', 'a\u001b[2J', '--version', '1'],
+    ]) {
+      const { exit, stdout } = await run('release', image, ...names);
+      expect({ exit, stdout }).toEqual({ exit: 2, stdout: '' });
+    }
   });
 });
