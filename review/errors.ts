@@ -14,6 +14,21 @@ export const releaseErrors = {
   },
 } as const satisfies ErrorTable;
 
+export const registerErrors = {
+  REGISTERS_UNREADABLE: {
+    exit: 2,
+    means: 'A file of registers is not a JSON object of PCR values.',
+    action:
+      'Give the output of strongroom image measure --json or of nitro-cli, or an object such as {"PCR0": "…"}.',
+  },
+} as const satisfies ErrorTable;
+
+export class RegistersError extends StrongroomError<keyof typeof registerErrors> {
+  constructor(code: keyof typeof registerErrors, message: string, cause?: unknown) {
+    super(registerErrors, code, message, cause);
+  }
+}
+
 export class ReleaseError extends StrongroomError<keyof typeof releaseErrors> {
   constructor(code: keyof typeof releaseErrors, message: string, cause?: unknown) {
     super(releaseErrors, code, message, cause);

@@ -4,8 +4,10 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { PassThrough } from 'node:stream';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { formatRelease, releaseDeployment } from '../../../review/releases.ts';
 import { command } from '../../../scripts/commands/policy-generate.ts';
 import { pcrOfMeasuredBytes, pcrOfText } from '../../../shared/pcr.ts';
+import { eifFile, GOOD } from '../../review/image/eif/eif-file.ts';
 
 const ROLE = 'arn:aws:iam::111122223333:role';
 const IMAGE = 'd9'.repeat(48);
@@ -131,6 +133,127 @@ describe('strongroom policy generate', () => {
     writeFileSync(other, Buffer.concat([deploymentBytes, Buffer.alloc(65_536, 0x20)]));
     await expect(run('--pcr0', IMAGE, '--deployment', other)).rejects.toMatchObject({
       code: 'DEPLOYMENT_MALFORMED',
+    });
+  });
+});
+
+describe('releases of policy generate', () => {
+  const file = (name: string, content: string | Uint8Array) => {
+    const path = join(folder, name);
+    writeFileSync(path, content);
+    return path;
+  };
+  const deployment16 = () => hex(pcrOfMeasuredBytes(deploymentBytes));
+  const releasesOf = async (...args: string[]) => JSON.parse((await run(...args, '--json')).stdout).releases;
+  const manifest = (more: object = {}) =>
+    formatRelease({
+      name: 'strongroom',
+      version: '1',
+      pcrs: { 0: IMAGE, 1: 'a1'.repeat(48), 2: 'a2'.repeat(48) },
+      deployments: [releaseDeployment(deploymentBytes)],
+      ...more,
+    });
+
+  it('measure the image file', async () => {
+    const image = file('image.eif', eifFile({ sections: GOOD }));
+    const [release] = await releasesOf('--image', image, '--deployment', deploymentPath);
+    // The parts of the synthetic image that PCR0 covers, in order.
+    const measured = Buffer.from('a kernelconsole=ttyS0bootstrapapplication');
+    expect(release).toMatchObject({ pcr0: hex(pcrOfMeasuredBytes(measured)), pcr16: deployment16() });
+  });
+
+  it.each([
+    ['plain', { PCR0: IMAGE, PCR8: NEXT_IMAGE }],
+    ['by index', { 0: IMAGE }],
+    [
+      'as nitro-cli prints them',
+      { Measurements: { HashAlgorithm: 'Sha384 { ... }', PCR0: IMAGE }, Other: 1 },
+    ],
+  ])('take registers from a file, %s', async (_, content) => {
+    const pcrs = file('pcrs.json', JSON.stringify(content));
+    const releases = await releasesOf('--pcrs', pcrs, '--deployment', deploymentPath, '--model', 'iris');
+    expect(releases).toEqual([{ pcr0: IMAGE, pcr16: deployment16(), modelName: 'iris' }]);
+  });
+
+  it('take PCR16 from that file too, if it is there and the model is named', async () => {
+    const pcrs = file(
+      'both.json',
+      JSON.stringify({ Measurements: { PCR0: IMAGE }, surroundings: { PCR16 } }),
+    );
+    const expected = [{ pcr0: IMAGE, pcr16: PCR16, modelName: 'iris' }];
+    expect(await releasesOf('--pcrs', pcrs, '--model', 'iris')).toEqual(expected);
+    expect(await releasesOf('--release', `pcrs=${pcrs},model=iris`)).toEqual(expected);
+    await expect(run('--pcrs', pcrs, '--deployment', deploymentPath)).rejects.toMatchObject({
+      code: 'USAGE',
+    });
+  });
+
+  it('stand side by side, each with its own image, deployment and models', async () => {
+    const releases = await releasesOf(
+      ...['--release', `pcr0=${IMAGE},deployment=${deploymentPath},model=mnist`],
+      ...['--release', `pcr0=${NEXT_IMAGE},pcr16=${PCR16},model=iris,model=mnist`],
+    );
+    expect(releases).toEqual([
+      { pcr0: IMAGE, pcr16: deployment16(), modelName: 'mnist' },
+      { pcr0: NEXT_IMAGE, pcr16: PCR16, modelName: 'iris' },
+      { pcr0: NEXT_IMAGE, pcr16: PCR16, modelName: 'mnist' },
+    ]);
+  });
+
+  it('come from a release manifest, image and deployments together', async () => {
+    const path = file('release.json', manifest());
+    expect(await releasesOf('--release', `manifest=${path}`)).toEqual([
+      { pcr0: IMAGE, pcr16: deployment16(), modelName: 'iris' },
+      { pcr0: IMAGE, pcr16: deployment16(), modelName: 'mnist' },
+    ]);
+  });
+
+  it.each<[string, () => string]>([
+    ['a release without image', () => `deployment=${deploymentPath}`],
+    ['a release with two images', () => `pcr0=${IMAGE},pcr0=${NEXT_IMAGE},deployment=${deploymentPath}`],
+    ['a release without deployment', () => `pcr0=${IMAGE},model=iris`],
+    ['an unknown part', () => `pcr0=${IMAGE},pcr1=${IMAGE}`],
+    ['a part without value', () => `pcr0=,deployment=${deploymentPath}`],
+    [
+      'a deployment that the manifest does not name',
+      () => `manifest=${file('m.json', manifest())},pcr16=${PCR16}`,
+    ],
+    [
+      'a release that was withdrawn',
+      () =>
+        `manifest=${file('w.json', manifest({ withdrawn: { at: new Date(0), reason: 'a fault' } }))},deployment=${deploymentPath}`,
+    ],
+    ['registers without an image', () => `pcrs=${file('p.json', JSON.stringify({ PCR8: IMAGE }))}`],
+  ])('are refused: %s', async (_, release) => {
+    await expect(run('--release', release())).rejects.toMatchObject({ code: 'USAGE' });
+  });
+
+  it.each([
+    ['no object', '[]'],
+    ['a member that is no register', JSON.stringify({ PCR0: IMAGE, PCR32: IMAGE })],
+    ['a digest of another length', JSON.stringify({ PCR0: 'ab' })],
+    ['the same register twice', JSON.stringify({ PCR0: IMAGE, 0: IMAGE })],
+    ['a repeated member', `{"PCR0":"${IMAGE}","PCR0":"${NEXT_IMAGE}"}`],
+    ['nothing', '{}'],
+  ])('are refused of a file of registers with %s', async (_, content) => {
+    const pcrs = file('bad.json', content);
+    await expect(run('--pcrs', pcrs, '--deployment', deploymentPath)).rejects.toMatchObject({
+      code: 'REGISTERS_UNREADABLE',
+    });
+  });
+
+  it('take the account from the role unless it is given', async () => {
+    const stdout = new PassThrough();
+    const io = {
+      stdin: new PassThrough(),
+      stdout,
+      stderr: new PassThrough(),
+      signal: new AbortController().signal,
+    };
+    const args = [...WHO.slice(2), '--pcr0', IMAGE, '--pcr16', PCR16, '--model', 'iris'];
+    expect(await command.run(args, io)).toBe(0);
+    await expect(command.run(['--account', '444455556666', ...args], io)).rejects.toMatchObject({
+      code: 'KEY_POLICY_INPUT',
     });
   });
 });
