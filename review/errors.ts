@@ -1,6 +1,13 @@
 import { type ErrorTable, StrongroomError } from '../shared/errors.ts';
 
-export const releaseErrors = {
+/** What reviewers bring: files of registers, release manifests. */
+export const reviewErrors = {
+  REGISTERS_UNREADABLE: {
+    exit: 2,
+    means: 'A file of registers is not a JSON object of PCR values.',
+    action:
+      'Give the output of strongroom image measure --json or of nitro-cli, or an object such as {"PCR0": "…"}.',
+  },
   RELEASE_MANIFEST: {
     exit: 2,
     means: 'A release manifest is not the strict JSON that this version reads.',
@@ -14,23 +21,8 @@ export const releaseErrors = {
   },
 } as const satisfies ErrorTable;
 
-export const registerErrors = {
-  REGISTERS_UNREADABLE: {
-    exit: 2,
-    means: 'A file of registers is not a JSON object of PCR values.',
-    action:
-      'Give the output of strongroom image measure --json or of nitro-cli, or an object such as {"PCR0": "…"}.',
-  },
-} as const satisfies ErrorTable;
-
-export class RegistersError extends StrongroomError<keyof typeof registerErrors> {
-  constructor(code: keyof typeof registerErrors, message: string, cause?: unknown) {
-    super(registerErrors, code, message, cause);
-  }
-}
-
-export class ReleaseError extends StrongroomError<keyof typeof releaseErrors> {
-  constructor(code: keyof typeof releaseErrors, message: string, cause?: unknown) {
-    super(releaseErrors, code, message, cause);
+export class ReviewError extends StrongroomError<keyof typeof reviewErrors> {
+  constructor(code: keyof typeof reviewErrors, message: string, cause?: unknown) {
+    super(reviewErrors, code, message, cause);
   }
 }

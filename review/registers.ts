@@ -4,7 +4,7 @@
  */
 import { type JsonObject, type JsonValue, parseStrictJson } from '../shared/json.ts';
 import { PCR_COUNT } from '../shared/pcr.ts';
-import { RegistersError } from './errors.ts';
+import { ReviewError } from './errors.ts';
 
 /** By index: 96 lower-case hex digits. Zeros are values like any other here. */
 export type Registers = ReadonlyMap<number, string>;
@@ -12,7 +12,7 @@ export type Registers = ReadonlyMap<number, string>;
 /** The metadata of an image, which `image measure --json` repeats, has at most 1 MiB. */
 export const REGISTERS_FILE_MAX_BYTES = 2 * 1024 * 1024;
 
-/** Throws RegistersError REGISTERS_UNREADABLE. */
+/** Throws ReviewError REGISTERS_UNREADABLE. */
 export function parseRegisters(bytes: Uint8Array): Registers {
   const file = object(readJson(bytes), 'the file');
   if (!Object.hasOwn(file, 'Measurements')) return registersOf(file, []);
@@ -26,7 +26,7 @@ function readJson(bytes: Uint8Array): JsonValue {
     return parseStrictJson(bytes, { maxBytes: REGISTERS_FILE_MAX_BYTES }).value;
   } catch (cause) {
     const found = cause instanceof Error ? cause.message : String(cause);
-    throw new RegistersError('REGISTERS_UNREADABLE', `the file is not strict JSON: ${found}`, cause);
+    throw new ReviewError('REGISTERS_UNREADABLE', `the file is not strict JSON: ${found}`, cause);
   }
 }
 
@@ -55,6 +55,6 @@ function object(value: JsonValue | undefined, what: string): JsonObject {
   throw refused(`expected ${what} as an object`);
 }
 
-function refused(message: string): RegistersError {
-  return new RegistersError('REGISTERS_UNREADABLE', message);
+function refused(message: string): ReviewError {
+  return new ReviewError('REGISTERS_UNREADABLE', message);
 }

@@ -10,7 +10,7 @@ import { join } from 'node:path';
 import { parseDeployment } from '../shared/deployment/deployment.ts';
 import { type JsonValue, parseStrictJson } from '../shared/json.ts';
 import { extendPcr, isZeroPcr, zeroPcr } from '../shared/pcr.ts';
-import { ReleaseError } from './errors.ts';
+import { ReviewError } from './errors.ts';
 
 export const RELEASE_FORMAT = 'strongroom-release/1';
 const FILE_MAX_BYTES = 64 * 1024;
@@ -46,7 +46,7 @@ export interface ReleaseDeployment {
   readonly models: readonly string[];
 }
 
-/** Throws ReleaseError RELEASE_MANIFEST, naming the member. */
+/** Throws ReviewError RELEASE_MANIFEST, naming the member. */
 export function parseRelease(bytes: Uint8Array): Release {
   const root = members(readJson(bytes), 'the manifest', {
     required: ['format', 'name', 'version', 'pcrs'],
@@ -96,7 +96,7 @@ export function releasesOfImage(releases: readonly Release[], pcr0: string): rea
 }
 
 /**
- * One manifest, or every `*.json` directly in a folder, ordered by name and version. Throws ReleaseError for one
+ * One manifest, or every `*.json` directly in a folder, ordered by name and version. Throws ReviewError for one
  * that cannot be read, for an empty folder, and for two of the same name and version; a release that was silently
  * left out would make its image unknown.
  */
@@ -109,7 +109,7 @@ export async function readReleases(path: string): Promise<readonly Release[]> {
     const name = nameOfRelease(release);
     const other = seen.get(name);
     if (other !== undefined) {
-      throw new ReleaseError('RELEASES_UNUSABLE', `${other} and ${file} are both ${name}`);
+      throw new ReviewError('RELEASES_UNUSABLE', `${other} and ${file} are both ${name}`);
     }
     seen.set(name, file);
     releases.push(release);
@@ -120,7 +120,7 @@ export async function readReleases(path: string): Promise<readonly Release[]> {
 async function manifestsIn(folder: string): Promise<readonly string[]> {
   const names = (await readdir(folder)).filter((name) => name.endsWith('.json')).toSorted();
   if (names.length === 0 || names.length > FILES_MAX) {
-    throw new ReleaseError(
+    throw new ReviewError(
       'RELEASES_UNUSABLE',
       `expected 1 to ${FILES_MAX} files that end in .json in ${folder}, found ${names.length}`,
     );
@@ -131,7 +131,7 @@ async function manifestsIn(folder: string): Promise<readonly string[]> {
 async function readRelease(path: string): Promise<Release> {
   const found = await stat(path);
   if (!found.isFile() && !found.isFIFO()) {
-    throw new ReleaseError('RELEASE_MANIFEST', `${path}: expected a file`);
+    throw new ReviewError('RELEASE_MANIFEST', `${path}: expected a file`);
   }
   await using file = await open(path);
   const parts: Buffer[] = [];
@@ -139,8 +139,8 @@ async function readRelease(path: string): Promise<Release> {
   try {
     return parseRelease(Buffer.concat(parts));
   } catch (error) {
-    if (!(error instanceof ReleaseError)) throw error;
-    throw new ReleaseError(error.code, `${path}: ${error.message}`, error.cause);
+    if (!(error instanceof ReviewError)) throw error;
+    throw new ReviewError(error.code, `${path}: ${error.message}`, error.cause);
   }
 }
 
@@ -149,7 +149,7 @@ function readJson(bytes: Uint8Array): JsonValue {
     return parseStrictJson(bytes, { maxBytes: FILE_MAX_BYTES, maxDepth: 6 }).value;
   } catch (cause) {
     const found = cause instanceof Error ? cause.message : String(cause);
-    throw new ReleaseError('RELEASE_MANIFEST', `the manifest is not strict JSON: ${found}`, cause);
+    throw new ReviewError('RELEASE_MANIFEST', `the manifest is not strict JSON: ${found}`, cause);
   }
 }
 
@@ -192,7 +192,7 @@ function parseDeployments(value: JsonValue): readonly ReleaseDeployment[] {
     );
   });
   if (new Set(deployments.map(({ sha384 }) => sha384)).size !== deployments.length) {
-    throw new ReleaseError('RELEASE_MANIFEST', 'deployments names the same document twice');
+    throw new ReviewError('RELEASE_MANIFEST', 'deployments names the same document twice');
   }
   return deployments;
 }
@@ -232,19 +232,19 @@ function members(
   const object = value as { readonly [name: string]: JsonValue };
   const unknown = Object.keys(object).find((name) => ![...shape.required, ...shape.optional].includes(name));
   if (unknown !== undefined) {
-    throw new ReleaseError(
+    throw new ReviewError(
       'RELEASE_MANIFEST',
       `${at} has an unknown member ${JSON.stringify(unknown.slice(0, 40))}`,
     );
   }
   const missing = shape.required.find((name) => !Object.hasOwn(object, name));
   if (missing !== undefined) {
-    throw new ReleaseError('RELEASE_MANIFEST', `${at} lacks the member "${missing}"`);
+    throw new ReviewError('RELEASE_MANIFEST', `${at} lacks the member "${missing}"`);
   }
   return object;
 }
 
-function refused(at: string, expected: string, found: unknown): ReleaseError {
+function refused(at: string, expected: string, found: unknown): ReviewError {
   const shown = found === undefined ? 'nothing' : JSON.stringify(found).slice(0, 120);
-  return new ReleaseError('RELEASE_MANIFEST', `${at}: expected ${expected}, found ${shown}`);
+  return new ReviewError('RELEASE_MANIFEST', `${at}: expected ${expected}, found ${shown}`);
 }
