@@ -23,6 +23,8 @@ import type { Duplex } from 'node:stream';
 import type { TLSSocket, Server as TlsServer } from 'node:tls';
 import { Exchanges } from '../../link/exchanges.ts';
 import type { Listener } from '../../link/link.ts';
+import type { Admitted } from '../clients/caller.ts';
+import { type Door, doorForAnyone } from '../clients/door.ts';
 import type { EvidenceIssuer } from '../evidence.ts';
 import type { TlsIdentity } from '../tls-identity.ts';
 import { Api, type ApiAnswer, json, type ServedModel } from './api.ts';
@@ -49,6 +51,8 @@ export interface ServerOptions {
   readonly models: readonly ServedModel[];
   readonly limits: ApiLimits;
   readonly observe: (event: RequestEvent) => void;
+  /** Anyone may come in if absent. */
+  readonly door?: Door;
   /** For tests. */
   readonly deadlines?: Partial<Deadlines>;
 }
@@ -82,6 +86,7 @@ const CLOSE_GRACE_MS = 250;
 class EnclaveServer implements Server {
   readonly #options: ServerOptions;
   readonly #deadlines: Deadlines;
+  readonly #door: Door;
   readonly #api: Api;
   readonly #tls: TlsServer;
   readonly #http: HttpServer;
@@ -96,10 +101,11 @@ class EnclaveServer implements Server {
   constructor(options: ServerOptions) {
     this.#options = options;
     this.#deadlines = { ...DEADLINES, ...options.deadlines };
+    this.#door = options.door ?? doorForAnyone();
     this.#api = new Api(options.models, options.limits, this.#deadlines);
     this.#http = this.#createHttp();
     this.#tls = createTls(options.identity, this.#deadlines.handshakeMs, {
-      onSecure: (socket) => this.#http.emit('connection', socket),
+      onSecure: (socket) => this.#enter(socket),
       onFailure: () => options.observe({ route: 'handshake', status: 0, duration: 'under-10ms' }),
     });
   }
@@ -152,6 +158,12 @@ class EnclaveServer implements Server {
     this.#tls.emit('connection', connection);
   }
 
+  #enter(socket: TLSSocket): void {
+    const refusal = this.#door.enter(socket);
+    if (refusal === undefined) this.#http.emit('connection', socket);
+    else socket.destroy();
+  }
+
   #createHttp(): HttpServer {
     const server = createServer({
       maxHeaderSize: MAX_HEADER_BYTES,
@@ -176,10 +188,12 @@ class EnclaveServer implements Server {
     const startedMs = performance.now();
     const gone = new AbortController();
     let kind: RequestEvent['route'] = 'unknown';
+    let admitted: Admitted | undefined;
     this.#atWork += 1;
     response.once('close', () => {
       gone.abort(new ApiError('API_INVALID', 'the client has gone'));
       clearTimeout(answerDeadline);
+      admitted?.leave();
       this.#atWork -= 1;
       if (this.#atWork === 0) this.#idle?.();
       this.#options.observe({
@@ -198,6 +212,7 @@ class EnclaveServer implements Server {
       kind = route.kind;
       requireMethod(route, request.method);
       if (route.kind !== 'infer') requireNoBody(request);
+      admitted = this.#door.admit(request.socket as TLSSocket);
       const answer = await this.#answer(route, request, gone.signal, proceed);
       sendAnswer(response, answer, this.#replyOptions());
     } catch (error) {
