@@ -2,10 +2,11 @@
  * A file that appears whole or not at all: written beside its final place under a hidden name that says who writes
  * it, flushed to the disk, then renamed. As `Aside`, for results of one file.
  */
-import { type FileHandle, mkdir, open, rename, rm } from 'node:fs/promises';
+import { type FileHandle, mkdir, open, rm } from 'node:fs/promises';
 import { dirname, resolve } from 'node:path';
-import { expectAbsent, removeMadeFolders, syncFolder } from './aside.ts';
+import { removeMadeFolders, syncFolder } from './aside.ts';
 import { asideOf, type Leftover, removeLeftovers } from './leftovers.ts';
+import { expectAbsent, renameNew } from './rename.ts';
 
 export interface AsideFile {
   readonly path: string;
@@ -32,8 +33,7 @@ export async function writeFileAside<T>(
     } finally {
       await file.close();
     }
-    await expectAbsent(out);
-    await rename(aside, out);
+    await renameNew(aside, out);
     await syncFolder(dirname(out));
     return result;
   } catch (error) {

@@ -3,10 +3,10 @@
  * the disk, then renamed. Disposing of it before `publish` removes every trace; even a killed process leaves
  * nothing under the final name, and what it leaves aside is ciphertext.
  */
-import { type FileHandle, link, lstat, mkdir, open, rename, rm, rmdir } from 'node:fs/promises';
+import { type FileHandle, mkdir, open, rm, rmdir } from 'node:fs/promises';
 import { dirname, join, resolve } from 'node:path';
-import { OwnerError } from './errors.ts';
 import { asideOf, type Leftover, removeLeftovers } from './leftovers.ts';
+import { expectAbsent, renameNew } from './rename.ts';
 import { writeNewFile } from './secret-files.ts';
 
 export class Aside {
@@ -67,16 +67,19 @@ export class Aside {
     await writeNewFile(waiting, content, 0o600);
   }
 
-  /** Companions first: a seal whose recovery file is missing must never look finished. */
+  /**
+   * Companions first: a seal whose recovery file is missing must never look finished. Nothing is replaced: of two seals
+   * to one name, the loser's recovery wrap must never stand beside the winner's folder.
+   */
   async publish(): Promise<void> {
     await syncFolder(this.#folder);
     for (const path of [this.#out, ...this.#companions.keys()]) await expectAbsent(path);
     for (const [path, waiting] of this.#companions) {
-      await placeNew(waiting, path);
+      await renameNew(waiting, path);
       this.#placed.add(path);
     }
     await syncFolder(dirname(this.#out));
-    await rename(this.#folder, this.#out);
+    await renameNew(this.#folder, this.#out);
     this.#published = true;
     await syncFolder(dirname(this.#out));
   }
@@ -89,45 +92,12 @@ export class Aside {
   }
 }
 
-/**
- * A rename that replaces nothing, whoever puts something there in the same moment: of two seals to one name, the loser's
- * recovery wrap must never stand beside the winner's folder. Throws OWNER_WOULD_OVERWRITE.
- */
-async function placeNew(from: string, to: string): Promise<void> {
-  try {
-    await link(from, to);
-  } catch (error) {
-    const { code } = error as NodeJS.ErrnoException;
-    if (code === 'EEXIST') throw wouldOverwrite(to);
-    if (!NO_HARD_LINKS.includes(code ?? '')) throw error;
-    await expectAbsent(to);
-    await rename(from, to);
-    return;
-  }
-  await rm(from);
-}
-
-const NO_HARD_LINKS = ['EPERM', 'ENOTSUP', 'EOPNOTSUPP', 'ENOSYS', 'EMLINK'];
-
 /** Undoes the `mkdir` for `out` that said it had made `made` first, as far as nobody else uses the folders. */
 export async function removeMadeFolders(made: string | undefined, out: string): Promise<void> {
   const last = made ?? out;
   for (let folder = dirname(out); folder.length >= last.length; folder = dirname(folder)) {
     await rmdir(folder).catch(() => {}); // somebody else may have put something there
   }
-}
-
-/** Throws OWNER_WOULD_OVERWRITE. */
-export async function expectAbsent(path: string): Promise<void> {
-  const found = await lstat(path).catch((error: NodeJS.ErrnoException) => {
-    if (error.code === 'ENOENT') return undefined;
-    throw error;
-  });
-  if (found !== undefined) throw wouldOverwrite(path);
-}
-
-function wouldOverwrite(path: string): OwnerError {
-  return new OwnerError('OWNER_WOULD_OVERWRITE', `${path} exists already.`);
 }
 
 export async function syncFolder(folder: string): Promise<void> {

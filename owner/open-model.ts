@@ -12,10 +12,11 @@ import { openSealedModel } from '../shared/sealed-model/open.ts';
 import { SealedModelReader, wipeAndFree } from '../shared/sealed-model/reader.ts';
 import { fileSource } from '../shared/sealed-model/source.ts';
 import type { UnlockedHead } from '../shared/sealed-model/unlock.ts';
-import { Aside, expectAbsent, syncFolder } from './aside.ts';
+import { Aside, syncFolder } from './aside.ts';
 import { OwnerError } from './errors.ts';
 import type { Leftover } from './leftovers.ts';
 import { type ModelKey, withSealedFolder } from './model-key.ts';
+import { expectAbsent } from './rename.ts';
 import { expectRoomBeside } from './room.ts';
 import { expectNotAborted } from './spool.ts';
 

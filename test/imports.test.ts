@@ -22,7 +22,7 @@ const MAY_IMPORT: Readonly<Record<string, readonly string[]>> = {
 };
 
 /** The only files that call native code or Node's internals, and those they may load for it. */
-const NATIVE = /^(link\/vsock-socket|enclave\/nsm\/device|enclave\/native\/[\w-]+)\.ts$/;
+const NATIVE = /^(link\/vsock-socket|enclave\/nsm\/device|enclave\/native\/[\w-]+|owner\/rename)\.ts$/;
 const HOST_SETTINGS = 'enclave/start-guard.ts';
 
 const sources = Object.keys(MAY_IMPORT).flatMap(sourcesOf);

@@ -21,8 +21,9 @@ import {
   symlink,
 } from 'node:fs/promises';
 import { dirname, join, resolve } from 'node:path';
-import { expectAbsent, removeMadeFolders, syncFolder } from '../aside.ts';
+import { removeMadeFolders, syncFolder } from '../aside.ts';
 import { asideOf, removeLeftovers } from '../leftovers.ts';
+import { expectAbsent, renameNew } from '../rename.ts';
 import { readPrivateKey, writeNewFile } from '../secret-files.ts';
 import { CertificateError } from './errors.ts';
 import type { Holder, Pair } from './issue.ts';
@@ -51,8 +52,7 @@ export async function createFolder(path: string, pair: PairText): Promise<void> 
     await symlink(version, join(aside, CURRENT));
     for (const name of [CERTIFICATE, KEY]) await symlink(`${CURRENT}/${name}`, join(aside, name));
     await syncFolder(aside);
-    await expectAbsent(out);
-    await rename(aside, out);
+    await renameNew(aside, out);
     await syncFolder(dirname(out));
   } catch (error) {
     await rm(aside, { recursive: true, force: true });

@@ -50,7 +50,7 @@ export const dataKeyErrors = {
     exit: 2,
     means: 'Two folders cannot be swapped in one step here.',
     action:
-      'It takes GNU "mv --exchange" (coreutils 9.5 or newer) and a local file system. Otherwise give -o OUT in the place of --replace, and switch to the new folder yourself.',
+      'It takes a file system that can (renameat2 with RENAME_EXCHANGE), as local ones do. Elsewhere give -o OUT in the place of --replace, and switch to the new folder yourself.',
   },
   ROTATION_UNREADABLE: {
     exit: 3,

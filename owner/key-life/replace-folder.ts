@@ -1,23 +1,21 @@
 /**
  * A sealed model takes the place of another: the two folders are swapped in one step, so that under the name stands
- * the old model or the new one, whole, whenever this is interrupted (docs/owner.md). No Node function swaps; GNU mv
- * does (renameat2(2), RENAME_EXCHANGE).
+ * the old model or the new one, whole, whenever this is interrupted (docs/owner.md).
  *
  * The new model waits under a fixed hidden name with its recovery wrap beside it. Whoever comes next can tell from the
  * contexts alone how far a killed replacement came: `settleReplacement`.
  */
-import { execFile } from 'node:child_process';
-import { lstat, mkdir, mkdtemp, readdir, rename, rm } from 'node:fs/promises';
-import { basename, dirname, join, resolve } from 'node:path';
-import { promisify } from 'node:util';
+import { lstat, mkdir, readdir, rename, rm } from 'node:fs/promises';
+import { dirname, join, resolve } from 'node:path';
 import { syncFolder } from '../aside.ts';
 import { readRecoveryFile } from '../data-key.ts';
+import { asideOf, removeLeftovers } from '../leftovers.ts';
 import { contextOfRecovery, nextOf, recoveryFileOf } from '../recovery.ts';
+import { exchange } from '../rename.ts';
 import { readHead } from '../sealed-folder.ts';
 import { DataKeyError } from './errors.ts';
 
 const PARTS: ReadonlySet<string> = new Set(['payload', 'head', 'key.json', 'manifest.json']);
-const run = promisify(execFile);
 
 /** Asked before hours of work. Throws RESEAL_CANNOT_EXCHANGE, RESEAL_FOREIGN_FILES. */
 export async function expectReplaceable(folder: string): Promise<void> {
@@ -26,19 +24,13 @@ export async function expectReplaceable(folder: string): Promise<void> {
   if (foreign !== undefined) {
     throw new DataKeyError('RESEAL_FOREIGN_FILES', `${join(folder, foreign)} is no part of a sealed model.`);
   }
-  const trial = await mkdtemp(join(dirname(resolve(folder)), `.${basename(resolve(folder))}.trial-`));
+  await removeLeftovers(resolve(folder)); // a trial that was killed
+  const trial = asideOf(resolve(folder));
+  const [one, other] = [join(trial, 'one'), join(trial, 'other')];
   try {
-    const [one, other] = [join(trial, 'one'), join(trial, 'other')];
-    await mkdir(join(one, 'inside'), { recursive: true });
+    await mkdir(one, { recursive: true });
     await mkdir(other);
-    await exchange(one, other);
-    await lstat(join(other, 'inside')).catch((cause: unknown) => {
-      throw new DataKeyError(
-        'RESEAL_CANNOT_EXCHANGE',
-        '"mv --exchange" did not exchange two folders.',
-        cause,
-      );
-    });
+    await swap(one, other);
   } finally {
     await rm(trial, { recursive: true, force: true });
   }
@@ -46,7 +38,7 @@ export async function expectReplaceable(folder: string): Promise<void> {
 
 /** Puts the model that waits at `nextOf(folder)`, whole and on the disk, in the folder's place; the old one is deleted. */
 export async function replaceByNext(folder: string): Promise<void> {
-  await exchange(nextOf(folder), resolve(folder));
+  await swap(nextOf(folder), resolve(folder));
   await syncFolder(dirname(resolve(folder)));
   await settleReplacement(folder);
 }
@@ -78,9 +70,8 @@ export async function settleReplacement(folder: string): Promise<boolean> {
   return true;
 }
 
-async function exchange(one: string, other: string): Promise<void> {
-  await run('mv', ['--exchange', '-T', '--', one, other]).catch((cause: Error & { stderr?: string }) => {
-    const [line = ''] = (cause.stderr ?? cause.message).split('\n');
-    throw new DataKeyError('RESEAL_CANNOT_EXCHANGE', `"mv --exchange" failed: ${line}`, cause);
-  });
+async function swap(one: string, other: string): Promise<void> {
+  const refusal = await exchange(one, other);
+  if (refusal === undefined) return;
+  throw new DataKeyError('RESEAL_CANNOT_EXCHANGE', `${one} and ${other} cannot be exchanged: ${refusal}.`);
 }

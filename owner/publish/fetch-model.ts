@@ -5,7 +5,7 @@
  * is taken up by the next one; what of it counts, the digests say.
  */
 import type { KeyObject } from 'node:crypto';
-import { mkdir, rename, rm } from 'node:fs/promises';
+import { mkdir, rm } from 'node:fs/promises';
 import { dirname, join, resolve } from 'node:path';
 import { HEAD_MAX_BYTES, type Head, parseHead } from '../../shared/sealed-model/head.ts';
 import { expectKeyFileOf, KEY_FILE_MAX_BYTES, parseKeyFile } from '../../shared/sealed-model/key-file.ts';
@@ -17,8 +17,9 @@ import {
   parseStatement,
   verifyManifest,
 } from '../../shared/sealed-model/manifest.ts';
-import { expectAbsent, syncFolder } from '../aside.ts';
+import { syncFolder } from '../aside.ts';
 import { adoptLeftover, asideOf, type Leftover, removeLeftovers } from '../leftovers.ts';
+import { expectAbsent, renameNew } from '../rename.ts';
 import { writeNewFile } from '../secret-files.ts';
 import { expectNotStopped, PublishError } from './errors.ts';
 import { fetchPayload } from './fetch-payload.ts';
@@ -71,8 +72,7 @@ export async function fetchModel(request: FetchModel): Promise<FetchResult> {
     if (!parts.bytes.has('key.json')) await rm(join(aside, 'key.json'), { force: true });
     await syncFolder(aside);
     expectNotStopped(request.signal);
-    await expectAbsent(out);
-    await rename(aside, out);
+    await renameNew(aside, out);
     await syncFolder(dirname(out));
     const { identity, contentId, payloadSizeBytes } = parts.head;
     return {

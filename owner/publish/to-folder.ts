@@ -1,12 +1,13 @@
 /**
  * Publishing into a folder that the parent, a web server or a mount serves. A new model is written aside and
- * renamed; of one that is there already only the small parts that differ are replaced, each by one rename.
+ * renamed, or swapped with the one that it replaces; of one that is there already only the small parts that differ are replaced, each by one rename.
  */
 import { createHash } from 'node:crypto';
-import { type FileHandle, mkdir, open, readdir, rename, rm } from 'node:fs/promises';
+import { type FileHandle, mkdir, open, readdir, rename, rm, rmdir } from 'node:fs/promises';
 import { dirname, join, resolve } from 'node:path';
 import { syncFolder } from '../aside.ts';
 import { asideOf, type Leftover, removeLeftovers } from '../leftovers.ts';
+import { exchange, renameNew } from '../rename.ts';
 import { readSealedPartIfThere } from '../sealed-folder.ts';
 import { writeNewFile } from '../secret-files.ts';
 import { expectNotStopped, PublishError } from './errors.ts';
@@ -42,7 +43,7 @@ export async function publishToFolder(request: PublishToFolder): Promise<Publish
   const written =
     published === model.contentId && (await payloadSize(out)) === model.head.payloadSizeBytes
       ? await replaceSmallParts(model, out)
-      : await writeAside({ ...request, out });
+      : await writeAside({ ...request, out }, published);
   return {
     contentId: model.contentId,
     destination: out,
@@ -93,9 +94,11 @@ async function replaceSmallParts(model: LocalModel, out: string): Promise<string
   return written;
 }
 
-async function writeAside({ model, out, signal, onProgress }: PublishToFolder): Promise<string[]> {
+async function writeAside(
+  { model, out, signal, onProgress }: PublishToFolder,
+  published: string | undefined,
+): Promise<string[]> {
   const aside = asideOf(out);
-  const replaced = `${asideOf(out)}`;
   await mkdir(aside);
   try {
     await using payload = await open(join(aside, 'payload'), 'wx', 0o644);
@@ -104,24 +107,32 @@ async function writeAside({ model, out, signal, onProgress }: PublishToFolder): 
     for (const [part, bytes] of model.parts) await writeNewFile(join(aside, part), bytes, 0o644);
     await syncFolder(aside);
     expectNotStopped(signal);
-    // Two renames, because a folder cannot take the place of one that has files in it.
-    const old = await rename(out, replaced).then(
-      () => true,
-      (error: NodeJS.ErrnoException) => {
-        if (error.code === 'ENOENT') return false;
-        throw error;
-      },
-    );
-    await rename(aside, out).catch(async (error) => {
-      if (old) await rename(replaced, out);
-      throw error;
-    });
+    await takePlace(aside, out, published !== undefined);
     await syncFolder(dirname(out));
-    if (old) await rm(replaced, { recursive: true, force: true });
     return ['payload', ...model.parts.keys()];
   } finally {
     await rm(aside, { recursive: true, force: true });
   }
+}
+
+/**
+ * In one step, so that a reader finds the old model or the new one; what was there waits under the aside's name then.
+ * A file system that swaps no names has a moment without a model.
+ */
+async function takePlace(aside: string, out: string, isReplacement: boolean): Promise<void> {
+  if (!isReplacement) {
+    await rmdir(out).catch(() => {}); // an empty folder; whatever else is there makes the next line refuse
+    return renameNew(aside, out);
+  }
+  const refusal = await exchange(aside, out);
+  if (refusal === undefined) return;
+  const replaced = asideOf(out);
+  await rename(out, replaced);
+  await rename(aside, out).catch(async (error) => {
+    await rename(replaced, out);
+    throw error;
+  });
+  await rm(replaced, { recursive: true, force: true });
 }
 
 /** Each segment is compared with its digest on the way. */

@@ -1,10 +1,8 @@
 /**
  * kill -9 at moments spread over rewrap and reseal: afterwards there is the old state or the new one, whole, and the
- * next run finishes and cleans up. STRONGROOM_KILLS says how many moments each (12 unless given).
+ * next run finishes and cleans up. STRONGROOM_KILLS says how many moments each (6 unless given).
  */
-import { spawn } from 'node:child_process';
 import { randomBytes } from 'node:crypto';
-import { once } from 'node:events';
 import { existsSync, readdirSync, readFileSync, rmSync } from 'node:fs';
 import { join } from 'node:path';
 import { RotateKeyOnDemandCommand } from '@aws-sdk/client-kms';
@@ -16,11 +14,10 @@ import { PRODUCTION_SIZES } from '../../../shared/sealed-model/format.ts';
 import { parseHead } from '../../../shared/sealed-model/head.ts';
 import { openSealedModel } from '../../../shared/sealed-model/open.ts';
 import { fileSource } from '../../../shared/sealed-model/source.ts';
-import { canExchange, pathWithExchange } from './exchanging-mv.ts';
+import { canTrace, changesOf, killBefore, type Program, some, start } from '../kills.ts';
 import { byRecovery, commandLine, newOwner, type Owner, partsOf } from './support.ts';
 
-const KILLS = Number(process.env.STRONGROOM_KILLS ?? 12);
-const STRONGROOM = join(import.meta.dirname, '../../../scripts/strongroom.ts');
+const KILLS = Number(process.env.STRONGROOM_KILLS ?? 6);
 const MODEL_BYTES = 24 << 20;
 const bytes = randomBytes(MODEL_BYTES);
 let owner: Owner;
@@ -36,31 +33,20 @@ beforeAll(async () => {
 });
 afterAll(() => owner.close());
 
-function start(args: readonly string[], env: NodeJS.ProcessEnv = {}) {
-  const child = spawn(process.execPath, [STRONGROOM, ...args, ...options.kms], {
-    cwd: owner.folder,
-    env: { ...options.env, ...env },
-    stdio: ['ignore', 'ignore', 'pipe'],
-  });
-  let stderr = '';
-  child.stderr.on('data', (piece) => (stderr += piece));
-  const ended = once(child, 'close').then(([code]) => ({ code: code as number | null, stderr }));
-  return { child, ended };
+const program = (args: readonly string[]): Program => ({
+  args: [...args, ...options.kms],
+  cwd: owner.folder,
+  env: options.env,
+});
+
+async function finish(args: readonly string[]): Promise<void> {
+  expect(await start(program(args)).ended).toMatchObject({ code: 0 });
 }
 
-async function finish(args: readonly string[], env?: NodeJS.ProcessEnv): Promise<void> {
-  expect(await start(args, env).ended).toMatchObject({ code: 0 });
-}
-
-/** From `begins` to the end of a run that took `tookMs`: nothing is on the disk before KMS was first asked. */
-async function killAt(
-  moment: number,
-  tookMs: number,
-  args: readonly string[],
-  env?: NodeJS.ProcessEnv,
-): Promise<void> {
+/** In a run that takes `tookMs` after it first asked KMS: nothing is on the disk before. */
+async function killAt(moment: number, tookMs: number, args: readonly string[]): Promise<void> {
   const calls = owner.stand.records.length;
-  const { child, ended } = start(args, env);
+  const { child, ended } = start(program(args));
   let isOver = false;
   void ended.then(() => (isOver = true));
   while (!isOver && owner.stand.records.length === calls)
@@ -71,9 +57,9 @@ async function killAt(
 }
 
 /** How long a run goes on after its first call to KMS. */
-async function measure(args: readonly string[], env?: NodeJS.ProcessEnv): Promise<number> {
+async function measure(args: readonly string[]): Promise<number> {
   const calls = owner.stand.records.length;
-  const { ended } = start(args, env);
+  const { ended } = start(program(args));
   while (owner.stand.records.length === calls) await new Promise((resolve) => setTimeout(resolve, 1));
   const startedMs = performance.now();
   expect(await ended).toMatchObject({ code: 0 });
@@ -150,40 +136,69 @@ describe(`killed at ${KILLS} moments`, () => {
     }
   }, 600_000);
 
-  it.runIf(canExchange)(
-    'reseal in place leaves the old model or the new one, whole, and its recovery wrap',
-    async () => {
-      const env = { PATH: pathWithExchange(owner.folder) };
+  it('reseal in place leaves the old model or the new one, whole, and its recovery wrap', async () => {
+    const { recovery, signing } = options.keys;
+    const args = [
+      'reseal',
+      old.folder,
+      '--recovery',
+      recovery,
+      '--sign',
+      signing,
+      '--kms-key',
+      key,
+      '--replace',
+    ];
+    const tookMs = await measure(args);
+    for (const moment of moments) {
+      await killAt(moment, tookMs, args);
+      expect(
+        readdirSync(old.folder)
+          .filter((name) => !name.startsWith('.'))
+          .sort(),
+      ).toEqual(PARTS);
+      expect(await opensWhole(old.folder)).toBe(true);
+    }
+    await finish(args);
+    expect(await opensWhole(old.folder)).toBe(true);
+    expect(
+      readdirSync(owner.folder)
+        .filter((name) => name.includes('iris.sealed'))
+        .sort(),
+    ).toEqual(['iris.sealed', 'iris.sealed.recovery.json']);
+  }, 600_000);
+});
+
+describe.runIf(canTrace)(
+  `killed before ${KILLS} of its changes to the disk${canTrace ? '' : ' (skipped: needs strace)'}`,
+  () => {
+    it('rewrap leaves the old key.json or the new one', async () => {
+      const run = program(['rewrap', old.folder, '--again']);
+      for (const change of some(await changesOf(run), KILLS)) {
+        const before = partsOf(old.folder);
+        await killBefore(run, change);
+        expect({ ...partsOf(old.folder), 'key.json': '' }).toEqual({ ...before, 'key.json': '' });
+        const [wrap] = await agesOfWraps([old.folder], { kmsKey, askKms: true });
+        expect(wrap?.due).toBe(false);
+        await finish(['rewrap', old.folder, '--again']);
+        expect(readdirSync(old.folder).sort()).toEqual(PARTS);
+      }
+    }, 600_000);
+
+    it('reseal in place leaves the old model or the new one, whole, with its recovery wrap', async () => {
       const { recovery, signing } = options.keys;
-      const args = [
-        'reseal',
-        old.folder,
-        '--recovery',
-        recovery,
-        '--sign',
-        signing,
-        '--kms-key',
-        key,
-        '--replace',
-      ];
-      const tookMs = await measure(args, env);
-      for (const moment of moments) {
-        await killAt(moment, tookMs, args, env);
-        expect(
-          readdirSync(old.folder)
-            .filter((name) => !name.startsWith('.'))
-            .sort(),
-        ).toEqual(PARTS);
+      const args = ['reseal', old.folder, '--replace', '--kms-key', key, '--recovery', recovery];
+      args.push('--sign', signing);
+      for (const change of some(await changesOf(program(args)), KILLS)) {
+        await killBefore(program(args), change);
+        const seen = readdirSync(old.folder).filter((name) => !name.startsWith('.'));
+        expect(seen.sort()).toEqual(PARTS);
         expect(await opensWhole(old.folder)).toBe(true);
       }
-      await finish(args, env);
+      await finish(args);
       expect(await opensWhole(old.folder)).toBe(true);
-      expect(
-        readdirSync(owner.folder)
-          .filter((name) => name.includes('iris.sealed'))
-          .sort(),
-      ).toEqual(['iris.sealed', 'iris.sealed.recovery.json']);
-    },
-    600_000,
-  );
-});
+      const left = readdirSync(owner.folder).filter((name) => name.includes('iris.sealed'));
+      expect(left.sort()).toEqual(['iris.sealed', 'iris.sealed.recovery.json']);
+    }, 1_200_000);
+  },
+);

@@ -22,8 +22,18 @@ import { verifyManifest } from '../../../shared/sealed-model/manifest.ts';
 import { signManifest } from '../../../shared/sealed-model/manifest-sign.ts';
 import { openSealedModel } from '../../../shared/sealed-model/open.ts';
 import { fileSource } from '../../../shared/sealed-model/source.ts';
-import { canExchange, pathWithExchange } from './exchanging-mv.ts';
-import { byRecovery, newOwner, type Owner, partsOf, recovery, SIZES, signing, stranger } from './support.ts';
+import { canTrace, refusing, start } from '../kills.ts';
+import {
+  byRecovery,
+  commandLine,
+  newOwner,
+  type Owner,
+  partsOf,
+  recovery,
+  SIZES,
+  signing,
+  stranger,
+} from './support.ts';
 
 let owner: Owner;
 let key = '';
@@ -270,58 +280,41 @@ describe('reseal', () => {
   });
 });
 
-describe(`in place${canExchange ? '' : ' (partly skipped: needs mv of coreutils 9.5, or python3)'}`, () => {
-  const PATH = process.env.PATH;
-  afterEach(() => {
-    process.env.PATH = PATH;
+describe('in place', () => {
+  it('the new model and its recovery wrap take the old one’s place, and nothing else is left', async () => {
+    const result = await resealFolder(request({ out: 'replace' }));
+    expect(result).toMatchObject({
+      folder: old.folder,
+      replaced: true,
+      oldContentId: old.manifest.contentId,
+    });
+    expect(await opened(old.folder)).toEqual(bytes);
+    expect(visible().filter((name) => name.includes('iris.sealed'))).toEqual([
+      'iris.sealed',
+      'iris.sealed.recovery.json',
+    ]);
+    expect(readdirSync(old.folder).sort()).toEqual(['head', 'key.json', 'manifest.json', 'payload']);
   });
-  const withExchange = (): void => {
-    process.env.PATH = pathWithExchange(owner.folder);
-  };
 
-  it.runIf(canExchange)(
-    'the new model and its recovery wrap take the old one’s place, and nothing else is left',
-    async () => {
-      withExchange();
-      const result = await resealFolder(request({ out: 'replace' }));
-      expect(result).toMatchObject({
-        folder: old.folder,
-        replaced: true,
-        oldContentId: old.manifest.contentId,
-      });
-      expect(await opened(old.folder)).toEqual(bytes);
-      expect(visible().filter((name) => name.includes('iris.sealed'))).toEqual([
-        'iris.sealed',
-        'iris.sealed.recovery.json',
-      ]);
-      expect(readdirSync(old.folder).sort()).toEqual(['head', 'key.json', 'manifest.json', 'payload']);
-    },
-  );
+  it('a replacement that was killed after the swap is whole, and is finished by the next', async () => {
+    const oldRecovery = readFileSync(recoveryFileOf(old.folder));
+    const oldFolder = join(owner.folder, 'copy');
+    cpSync(old.folder, oldFolder, { recursive: true });
+    await resealFolder(request({ out: 'replace' }));
+    // As if it had been killed right after the swap: the old model under the hidden name, the new wrap not moved yet.
+    renameSync(oldFolder, nextOf(old.folder));
+    renameSync(recoveryFileOf(old.folder), recoveryFileOf(nextOf(old.folder)));
+    writeFileSync(recoveryFileOf(old.folder), oldRecovery);
+    expect(await opened(old.folder)).toEqual(bytes);
+    await resealFolder(request({ out: 'replace' }));
+    expect(await opened(old.folder)).toEqual(bytes);
+    expect(visible().filter((name) => name.includes('iris.sealed'))).toEqual([
+      'iris.sealed',
+      'iris.sealed.recovery.json',
+    ]);
+  });
 
-  it.runIf(canExchange)(
-    'a replacement that was killed after the swap is whole, and is finished by the next',
-    async () => {
-      withExchange();
-      const oldRecovery = readFileSync(recoveryFileOf(old.folder));
-      const oldFolder = join(owner.folder, 'copy');
-      cpSync(old.folder, oldFolder, { recursive: true });
-      await resealFolder(request({ out: 'replace' }));
-      // As if it had been killed right after the swap: the old model under the hidden name, the new wrap not moved yet.
-      renameSync(oldFolder, nextOf(old.folder));
-      renameSync(recoveryFileOf(old.folder), recoveryFileOf(nextOf(old.folder)));
-      writeFileSync(recoveryFileOf(old.folder), oldRecovery);
-      expect(await opened(old.folder)).toEqual(bytes);
-      await resealFolder(request({ out: 'replace' }));
-      expect(await opened(old.folder)).toEqual(bytes);
-      expect(visible().filter((name) => name.includes('iris.sealed'))).toEqual([
-        'iris.sealed',
-        'iris.sealed.recovery.json',
-      ]);
-    },
-  );
-
-  it.runIf(canExchange)('what was sealed but not swapped is removed, wrap and all', async () => {
-    withExchange();
+  it('what was sealed but not swapped is removed, wrap and all', async () => {
     await resealFolder(request({ out: nextOf(old.folder) }));
     expect(visible()).toContain(basename(recoveryFileOf(nextOf(old.folder))));
     await resealFolder(request({ out: 'replace' }));
@@ -332,17 +325,13 @@ describe(`in place${canExchange ? '' : ' (partly skipped: needs mv of coreutils 
     ]);
   });
 
-  it('is refused before anything is sealed where folders cannot be swapped, or hold more than a model', async () => {
-    const digest = () =>
-      createHash('sha256')
-        .update(JSON.stringify(partsOf(old.folder)))
-        .digest('hex');
+  const digest = (): string =>
+    createHash('sha256')
+      .update(JSON.stringify(partsOf(old.folder)))
+      .digest('hex');
+
+  it('is refused before anything is sealed where the folder holds more than a model', async () => {
     const before = digest();
-    process.env.PATH = '/nowhere';
-    await expect(resealFolder(request({ out: 'replace' }))).rejects.toMatchObject({
-      code: 'RESEAL_CANNOT_EXCHANGE',
-    });
-    process.env.PATH = PATH;
     writeFileSync(join(old.folder, 'notes.txt'), 'mine');
     await expect(resealFolder(request({ out: 'replace' }))).rejects.toMatchObject({
       code: 'RESEAL_FOREIGN_FILES',
@@ -350,4 +339,22 @@ describe(`in place${canExchange ? '' : ' (partly skipped: needs mv of coreutils 
     expect(digest()).toBe(before);
     expect(visible().filter((name) => name.startsWith('.'))).toEqual([]);
   });
+
+  it.runIf(canTrace)(
+    `is refused before anything is sealed where the file system swaps no names${canTrace ? '' : ' (skipped: needs strace)'}`,
+    async () => {
+      const before = digest();
+      const { env, kms, keys } = commandLine(owner);
+      const args = ['reseal', old.folder, '--replace', '--kms-key', key, ...kms];
+      args.push('--recovery', keys.recovery, '--sign', keys.signing);
+      const program = { args, cwd: owner.folder, env };
+      expect(await start(program, refusing('renameat2', 'EINVAL')).ended).toMatchObject({
+        code: 2,
+        stderr: expect.stringContaining('RESEAL_CANNOT_EXCHANGE'),
+      });
+      expect(digest()).toBe(before);
+      expect(visible().filter((name) => name.startsWith('.'))).toEqual([]);
+    },
+    60_000,
+  );
 });

@@ -1,21 +1,23 @@
 /**
- * kill -9 at any moment of publish and fetch: whoever reads finds the old model, none, or the new one, and the next
- * run finishes the work. `STRONGROOM_KILLS=100` tries as many moments of each; the moments are those of requests or
- * of bytes on the disk, spread over the whole work, so that none depends on how fast this machine is.
+ * kill -9 at any moment of publish and fetch: whoever reads finds the old model or the new one (in S3 also none, while
+ * one takes the other's place), and the next run finishes the work. `STRONGROOM_KILLS=100` tries as many moments of
+ * each: at requests, a little after them, and before changes to the disk, spread over the whole work.
  */
-import { existsSync, readdirSync, rmSync, statSync } from 'node:fs';
+import { existsSync, readdirSync, rmSync } from 'node:fs';
 import { cp } from 'node:fs/promises';
 import { join } from 'node:path';
-import { setTimeout as sleep } from 'node:timers/promises';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { fetchModel } from '../../../owner/publish/fetch-model.ts';
 import { folderStore } from '../../../parent/models/folder.ts';
 import { openModelStore } from '../../../parent/models/open-store.ts';
 import { REMOTE_LIMITS } from '../../../parent/models/patience.ts';
 import { newObject } from '../../../simulator/s3/objects.ts';
-import { BUCKET, MIB, REGION, read, type Sealed, sealIris, sha256, type World, world } from './setup.ts';
+import { canTrace, changesOf, killBefore, some, start } from '../kills.ts';
+import { BUCKET, REGION, read, type Sealed, sealIris, sha256, type World, world } from './setup.ts';
 
-const KILLS = Number(process.env.STRONGROOM_KILLS ?? 6);
+const KILLS = Number(process.env.STRONGROOM_KILLS ?? 4);
+/** About what a request takes here. */
+const LATER_MS = 20;
 const STORY_TIMEOUT_MS = 60_000 + KILLS * 20_000;
 const ALL = ['payload', 'key.json', 'head', 'manifest.json'];
 
@@ -29,13 +31,19 @@ beforeEach(async () => {
 }, STORY_TIMEOUT_MS);
 afterEach(() => here[Symbol.asyncDispose]());
 
-/** `count` of the numbers from 1 to `last`, ends included, evenly spread. */
-function spread(count: number, last: number): number[] {
-  const all = Array.from(
-    { length: count },
-    (_, at) => 1 + Math.round((at * (last - 1)) / Math.max(1, count - 1)),
-  );
-  return [...new Set(all)];
+interface Moment {
+  /** From 1. */
+  readonly request: number;
+  readonly laterMs: number;
+}
+
+/** Spread over all requests, ends included. More moments than requests are a little after them, each another time. */
+function spread(count: number, requests: number): readonly Moment[] {
+  return Array.from({ length: count }, (_, at) => {
+    const exact = 1 + (at * (requests - 1)) / Math.max(1, count - 1);
+    const request = Math.round(exact);
+    return { request, laterMs: count <= requests ? 0 : Math.abs(exact - request) * 2 * LATER_MS };
+  });
 }
 
 /** What a reader finds: a content id, or nothing. Throws for anything else. */
@@ -100,9 +108,10 @@ describe('publish, killed', () => {
         const run = here.run(...args);
         let seen = 0;
         here.s3.intercept = (request, response) => {
-          if (++seen !== moment) return watch(request, response);
-          if (when === 'after') response.on('finish', () => run.kill('SIGKILL'));
-          else run.kill('SIGKILL');
+          if (++seen !== moment.request) return watch(request, response);
+          const kill = (): unknown => setTimeout(() => run.kill('SIGKILL'), moment.laterMs);
+          if (when === 'after') response.on('finish', kill);
+          else kill();
           return when === 'before';
         };
         await run.done;
@@ -121,23 +130,30 @@ describe('publish, killed', () => {
     STORY_TIMEOUT_MS,
   );
 
-  it(
-    'into a folder, leaves the old model, none or the new one',
+  it.runIf(canTrace)(
+    `into a folder, before a change to the disk, leaves the old model or the new one${canTrace ? '' : ' (skipped: needs strace)'}`,
     async () => {
       const store = join(here.folder, 'store');
-      const args = ['publish', 'next', '--to', 'store', '--replace'];
-      for (const bytes of spread(KILLS, 20 * MIB)) {
+      const program = here.program('publish', 'next', '--to', 'store', '--replace');
+      const reset = async (): Promise<void> => {
         rmSync(store, { recursive: true, force: true });
         await cp(old.folder, join(store, 'iris.sealed'), { recursive: true });
-        const run = here.run(...args);
-        await killWhen(run, () => partialBytes(store, '.iris.sealed.partial-') >= bytes);
+      };
+      await reset();
+      const changes = await changesOf(program);
+      const found = new Set<string | undefined>();
+      for (const change of some(changes, KILLS)) {
+        await reset();
+        await killBefore(program, change);
         const state = await readWith(folderStore(store), join(here.folder, 'reader.sealed'));
-        expect([undefined, old.contentId, next.contentId]).toContain(state);
+        expect([old.contentId, next.contentId]).toContain(state);
+        found.add(state);
 
-        expect(await here.run(...args).done).toMatchObject({ code: 0 });
+        expect(await start(program).ended).toMatchObject({ code: 0 });
         expect(await readWith(folderStore(store), join(here.folder, 'reader.sealed'))).toBe(next.contentId);
         expect(readdirSync(store)).toEqual(['iris.sealed']);
       }
+      expect(found).toEqual(new Set([old.contentId, next.contentId]));
     },
     STORY_TIMEOUT_MS,
   );
@@ -169,7 +185,7 @@ describe('fetch, killed', () => {
         const run = here.run(...args, '--parallel', '1');
         let seen = 0;
         here.s3.intercept = (request, response) => {
-          if (++seen === moment) response.on('finish', () => run.kill('SIGKILL'));
+          if (++seen === moment.request) setTimeout(() => run.kill('SIGKILL'), moment.laterMs);
           return watch(request, response);
         };
         await run.done;
@@ -187,24 +203,23 @@ describe('fetch, killed', () => {
     },
     STORY_TIMEOUT_MS,
   );
+
+  it.runIf(canTrace)(
+    `leaves the same before a change to the disk${canTrace ? '' : ' (skipped: needs strace)'}`,
+    async () => {
+      await cp(old.folder, join(here.folder, 'store', 'iris.sealed'), { recursive: true });
+      const program = here.program('fetch', 'store/iris.sealed', '-o', 'out.sealed', '--parallel', '1');
+      const out = join(here.folder, 'out.sealed');
+      const changes = await changesOf(program);
+      for (const change of some(changes, KILLS)) {
+        rmSync(out, { recursive: true, force: true });
+        await killBefore(program, change);
+        if (!existsSync(out)) expect(await start(program).ended).toMatchObject({ code: 0 });
+        expect(readdirSync(out).sort()).toEqual(ALL.toSorted());
+        for (const file of ALL) expect(sha256(read(out, file))).toBe(sha256(read(old.folder, file)));
+        expect(readdirSync(here.folder).filter((name) => name.includes('partial'))).toEqual([]);
+      }
+    },
+    STORY_TIMEOUT_MS,
+  );
 });
-
-async function killWhen(run: ReturnType<World['run']>, due: () => boolean): Promise<void> {
-  let ended = false;
-  const done = run.done.then(() => {
-    ended = true;
-  });
-  while (!ended && !due()) await sleep(1);
-  run.kill('SIGKILL');
-  await done;
-}
-
-/** Bytes of the payload that is being written aside. */
-function partialBytes(folder: string, prefix: string): number {
-  try {
-    const name = readdirSync(folder).find((entry) => entry.startsWith(prefix)) ?? '';
-    return statSync(join(folder, name, 'payload')).size;
-  } catch {
-    return 0;
-  }
-}

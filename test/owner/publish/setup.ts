@@ -1,7 +1,5 @@
 /** Sealed models to publish, and an S3 to publish them to. Parts of 8 MiB, so that 20 MiB are three of them. */
-import { spawn } from 'node:child_process';
 import { createHash, randomFillSync } from 'node:crypto';
-import { once } from 'node:events';
 import { mkdtempSync, readFileSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -12,6 +10,7 @@ import { openLocalModel } from '../../../owner/publish/local-model.ts';
 import { type PublishToBucket, publishToBucket } from '../../../owner/publish/to-bucket.ts';
 import { sealToFolder } from '../../../owner/seal-model.ts';
 import { type SimulatedS3, startSimulatedS3 } from '../../../simulator/s3/server.ts';
+import { type Outcome, type Program, start } from '../kills.ts';
 import { kmsStandIn } from '../kms-stand-in.ts';
 
 export const REGION = 'eu-central-1';
@@ -73,17 +72,17 @@ export interface World extends AsyncDisposable {
     options?: Partial<Omit<PublishToBucket, 'place'>> & { encryption?: Encryption },
   ): ReturnType<typeof publishToBucket>;
   /** The command line, with credentials in the environment. */
+  program(...args: readonly string[]): Program;
   run(...args: string[]): Run;
 }
 
 export interface Run {
   readonly pid: number;
   kill(signal: NodeJS.Signals): void;
-  readonly done: Promise<{ code: number | null; stdout: string; stderr: string }>;
+  readonly done: Promise<Outcome>;
 }
 
 const PREFIX = 'team/iris.sealed';
-const STRONGROOM = join(import.meta.dirname, '../../../scripts/strongroom.ts');
 const CREDENTIALS = {
   accessKeyId: 'ASIAEXAMPLEEXAMPLE01',
   secretAccessKey: 'ExampleSecretAccessKey0123456789/+abcdef',
@@ -112,6 +111,19 @@ export async function world(): Promise<World> {
     maxAttempts: 1,
     requestChecksumCalculation: 'WHEN_REQUIRED',
   });
+  const program = (...args: readonly string[]): Program => ({
+    args,
+    cwd: folder,
+    env: {
+      PATH: process.env.PATH,
+      HOME: folder,
+      AWS_EC2_METADATA_DISABLED: 'true',
+      AWS_REGION: REGION,
+      AWS_ACCESS_KEY_ID: CREDENTIALS.accessKeyId,
+      AWS_SECRET_ACCESS_KEY: CREDENTIALS.secretAccessKey,
+      AWS_SESSION_TOKEN: CREDENTIALS.sessionToken,
+    },
+  });
   return {
     folder,
     s3,
@@ -124,26 +136,13 @@ export async function world(): Promise<World> {
       const place = { client, bucket: BUCKET, prefix: PREFIX, encryption };
       return await publishToBucket({ model, place, replace: false, discard: false, lanes: 2, ...options });
     },
+    program,
     run: (...args) => {
-      const child = spawn(process.execPath, [STRONGROOM, ...args], {
-        cwd: folder,
-        env: {
-          PATH: process.env.PATH,
-          HOME: folder,
-          AWS_EC2_METADATA_DISABLED: 'true',
-          AWS_REGION: REGION,
-          AWS_ACCESS_KEY_ID: CREDENTIALS.accessKeyId,
-          AWS_SECRET_ACCESS_KEY: CREDENTIALS.secretAccessKey,
-          AWS_SESSION_TOKEN: CREDENTIALS.sessionToken,
-        },
-      });
-      const texts = { stdout: '', stderr: '' };
-      for (const name of ['stdout', 'stderr'] as const)
-        child[name].on('data', (piece) => (texts[name] += piece));
+      const { child, ended } = start(program(...args));
       return {
         pid: child.pid as number,
         kill: (signal) => void child.kill(signal),
-        done: once(child, 'close').then(([code]) => ({ code, ...texts })),
+        done: ended,
       };
     },
     [Symbol.asyncDispose]: async () => {
