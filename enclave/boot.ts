@@ -11,6 +11,7 @@ import { performance } from 'node:perf_hooks';
 import { CONTROL_PORT, SERVICE_PORT } from '../link/ports.ts';
 import { startOpeningThreads } from '../shared/sealed-model/opening-threads.ts';
 import { SERIAL_BYTES } from '../shared/x509/write.ts';
+import { ClientDoor, type Door, doorForAnyone } from './clients/door.ts';
 import { EnclaveClock } from './clock.ts';
 import { freeDroppedKeys } from './dropped-keys.ts';
 import type { TensorEngine } from './engine/engine.ts';
@@ -120,6 +121,13 @@ async function load(
   return { model, engine };
 }
 
+/** Whom the deployment lets in. */
+function openDoor({ clients, perClient }: MeasuredDeployment['deployment'], clock: EnclaveClock): Door {
+  if (clients === 'anyone') return doorForAnyone(perClient);
+  const monotonicMs = (): number => performance.now();
+  return new ClientDoor({ rules: clients, denyList: undefined, now: () => clock.now(), monotonicMs });
+}
+
 interface Serving {
   readonly nsm: Nsm;
   readonly platform: Platform;
@@ -158,6 +166,7 @@ async function serve(
       engine,
     })),
     limits: measured.deployment.limits,
+    door: openDoor(measured.deployment, clock),
     observe: (event) => report.request(event),
   });
   await platform.link.listen(CONTROL_PORT, serveControl(server));

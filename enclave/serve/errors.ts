@@ -58,11 +58,52 @@ export const apiErrors = {
     means: 'Something failed that is not the fault of the request.',
     action: 'Try again; if it happens again, tell the operator.',
   },
+  CALLER_CERTIFICATE_REQUIRED: {
+    exit: 1,
+    means: 'The enclave serves clients that show a certificate, and this one showed none.',
+    action: 'Connect with a client certificate from the CA that the deployment names.',
+  },
+  CALLER_CERTIFICATE_UNTRUSTED: {
+    exit: 1,
+    means: 'The certificate of the client leads to no CA of the deployment.',
+    action: 'Use a certificate from the CA that the deployment names, with the certificates in between.',
+  },
+  CALLER_CERTIFICATE_EXPIRED: {
+    exit: 1,
+    means: 'The certificate of the client, or of its CA, is not valid at this time.',
+    action: 'Renew the certificate and connect again; look at the clock of whoever issued it.',
+  },
+  CALLER_CERTIFICATE_UNUSABLE: {
+    exit: 1,
+    means:
+      'The certificate is not of the form that clients have, or lives longer than the deployment allows.',
+    action:
+      'Issue it for TLS clients, with one SPIFFE id, for no more hours than the deployment allows; docs/deployment.md section 4.',
+  },
+  CALLER_NOT_ALLOWED: {
+    exit: 1,
+    means: 'The certificate is good, and the deployment does not name its client.',
+    action: 'Ask for a deployment that names this client, or use the certificate of one that it names.',
+  },
+  CALLER_DENIED: {
+    exit: 1,
+    means: 'The client or its certificate is on the deny list.',
+    action: 'Ask whoever signs the deny list; a new certificate helps if only the old one was denied.',
+  },
+  CALLERS_SUSPENDED: {
+    exit: 3,
+    means: 'The enclave has no deny list that is valid now, so it serves no client.',
+    action: 'Tell the operator: a new list has to be signed and given to the parent.',
+  },
+  CALLER_LIMIT: {
+    exit: 3,
+    means: 'The client asks for more than the deployment lets one client take.',
+    action: 'Try again after the time in Retry-After, with fewer requests or connections at once.',
+  },
 } as const satisfies ErrorTable;
 
 export type ApiErrorCode = keyof typeof apiErrors;
 
-/** 429 is kept for limits of a single client. */
 export const API_STATUS: Readonly<Record<ApiErrorCode, number>> = {
   EVIDENCE_REQUIRED: 403,
   API_INVALID: 400,
@@ -76,12 +117,31 @@ export const API_STATUS: Readonly<Record<ApiErrorCode, number>> = {
   API_DEADLINE: 503,
   API_DRAINING: 503,
   API_INTERNAL: 500,
+  CALLER_CERTIFICATE_REQUIRED: 403,
+  CALLER_CERTIFICATE_UNTRUSTED: 403,
+  CALLER_CERTIFICATE_EXPIRED: 403,
+  CALLER_CERTIFICATE_UNUSABLE: 403,
+  CALLER_NOT_ALLOWED: 403,
+  CALLER_DENIED: 403,
+  CALLERS_SUSPENDED: 503,
+  CALLER_LIMIT: 429,
 };
+
+export interface ApiErrorDetails {
+  /** The member of the request that is at fault. */
+  readonly field?: string;
+  readonly retryAfterSeconds?: number;
+}
 
 /** Its message goes to the caller: it names fields, never values. */
 export class ApiError extends StrongroomError<ApiErrorCode> {
-  constructor(code: ApiErrorCode, message: string, cause?: unknown) {
-    super(apiErrors, code, message, cause);
+  readonly field: string | undefined;
+  readonly retryAfterSeconds: number | undefined;
+
+  constructor(code: ApiErrorCode, message: string, { field, retryAfterSeconds }: ApiErrorDetails = {}) {
+    super(apiErrors, code, message);
+    this.field = field;
+    this.retryAfterSeconds = retryAfterSeconds;
   }
 
   get status(): number {
@@ -90,5 +150,5 @@ export class ApiError extends StrongroomError<ApiErrorCode> {
 }
 
 export function invalid(field: string, expected: string): ApiError {
-  return new ApiError('API_INVALID', `${field}: ${expected}`);
+  return new ApiError('API_INVALID', `${field}: ${expected}`, { field });
 }

@@ -12,7 +12,6 @@ export interface ReplyOptions {
   readonly deliveryMs: number;
 }
 
-const RETRY_AFTER_SECONDS = '1';
 /** How long a refused body is still swallowed, so that its sender gets to read the refusal. */
 const LINGER_MS = 1_000;
 
@@ -41,7 +40,7 @@ export function sendRefusal(
     response.destroy();
     return;
   }
-  const { status, code, message } = publicError(error);
+  const { status, code, message, retryAfterSeconds = status === 503 ? 1 : undefined } = publicError(error);
   const body = Buffer.from(JSON.stringify({ error: message, code }));
   const unread = announcesBody(request) && !request.complete;
   if (unread || options.last) response.shouldKeepAlive = false;
@@ -49,7 +48,7 @@ export function sendRefusal(
     'content-type': 'application/json',
     'cache-control': 'no-store',
     'content-length': String(body.length),
-    ...(status === 503 ? { 'retry-after': RETRY_AFTER_SECONDS } : {}),
+    ...(retryAfterSeconds === undefined ? {} : { 'retry-after': String(retryAfterSeconds) }),
     ...(status === 405 && route !== undefined ? { allow: allowedMethod(route) } : {}),
   });
   cutOffAfter(response, options.deliveryMs);
@@ -78,9 +77,16 @@ function cutOffAfter(response: ServerResponse, deliveryMs: number): void {
   response.once('close', () => clearTimeout(timer));
 }
 
+interface Refusal {
+  readonly status: number;
+  readonly code: string;
+  readonly message: string;
+  readonly retryAfterSeconds?: number | undefined;
+}
+
 /** What the caller is told: our own words, or nothing but that something failed. */
-function publicError(error: unknown): { status: number; code: string; message: string } {
-  if (error instanceof ApiError) return { status: error.status, code: error.code, message: error.message };
+function publicError(error: unknown): Refusal {
+  if (error instanceof ApiError) return error;
   if (error instanceof EngineError) {
     if (error.code === 'ENGINE_REJECTED') return { status: 400, code: error.code, message: error.message };
     return { status: 503, code: 'ENGINE_UNAVAILABLE', message: 'the engine of this model is not available' };

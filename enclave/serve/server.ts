@@ -5,8 +5,10 @@
  *
  *     connection    too many: closed
  *     handshake     TLS 1.3 only, in time, else closed
+ *     client        a certificate of a client that the deployment names, else 403 and closed, nothing read
  *     exchange      at most 16 open on a connection, else cut
  *     headers       in time and bounded (Node: 408, 431), a known path (404) and method (405)
+ *     client        its certificate still valid and not denied (403), within its own limits (429)
  *     evidence      this connection asked for it and got it, else 403; health checks alone go without
  *     body          type (415), size (413, before it is read), in time (408)
  *     content       every field understood and fitting the model (400)
@@ -25,6 +27,7 @@ import { Exchanges } from '../../link/exchanges.ts';
 import type { Listener } from '../../link/link.ts';
 import type { Admitted } from '../clients/caller.ts';
 import { type Door, doorForAnyone } from '../clients/door.ts';
+import { refuseConnection } from '../clients/refuse.ts';
 import type { EvidenceIssuer } from '../evidence.ts';
 import type { TlsIdentity } from '../tls-identity.ts';
 import { Api, type ApiAnswer, json, type ServedModel } from './api.ts';
@@ -104,10 +107,13 @@ class EnclaveServer implements Server {
     this.#door = options.door ?? doorForAnyone();
     this.#api = new Api(options.models, options.limits, this.#deadlines);
     this.#http = this.#createHttp();
-    this.#tls = createTls(options.identity, this.#deadlines.handshakeMs, {
-      onSecure: (socket) => this.#enter(socket),
-      onFailure: () => options.observe({ route: 'handshake', status: 0, duration: 'under-10ms' }),
-    });
+    this.#tls = createTls(
+      { identity: options.identity, clientCa: this.#door.clientCa, handshakeMs: this.#deadlines.handshakeMs },
+      {
+        onSecure: (socket) => this.#enter(socket),
+        onFailure: () => options.observe({ route: 'handshake', status: 0, duration: 'under-10ms' }),
+      },
+    );
   }
 
   get ready(): boolean {
@@ -160,8 +166,12 @@ class EnclaveServer implements Server {
 
   #enter(socket: TLSSocket): void {
     const refusal = this.#door.enter(socket);
-    if (refusal === undefined) this.#http.emit('connection', socket);
-    else socket.destroy();
+    if (refusal === undefined) {
+      this.#http.emit('connection', socket);
+      return;
+    }
+    refuseConnection(socket, refusal, this.#deadlines.headersMs);
+    this.#options.observe({ route: 'handshake', status: refusal.status, duration: 'under-10ms' });
   }
 
   #createHttp(): HttpServer {
@@ -214,14 +224,15 @@ class EnclaveServer implements Server {
       if (route.kind !== 'infer') requireNoBody(request);
       admitted = this.#door.admit(request.socket as TLSSocket);
       const answer = await this.#answer(route, request, gone.signal, proceed);
-      sendAnswer(response, answer, this.#replyOptions());
+      sendAnswer(response, answer, this.#replyOptions(request));
     } catch (error) {
-      sendRefusal(request, response, error, route, this.#replyOptions());
+      sendRefusal(request, response, error, route, this.#replyOptions(request));
     }
   }
 
-  #replyOptions(): ReplyOptions {
-    return { last: this.#draining !== undefined, deliveryMs: this.#deadlines.deliveryMs };
+  #replyOptions({ socket }: IncomingMessage): ReplyOptions {
+    const last = this.#draining !== undefined || this.#door.isOver(socket as TLSSocket);
+    return { last, deliveryMs: this.#deadlines.deliveryMs };
   }
 
   async #answer(

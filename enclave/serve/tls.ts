@@ -10,8 +10,15 @@ export interface TlsEvents {
   readonly onFailure: () => void;
 }
 
+export interface TlsOptions {
+  readonly identity: TlsIdentity;
+  /** What certificates of clients must lead to, PEM; undefined: clients are asked for none. */
+  readonly clientCa: readonly string[] | undefined;
+  readonly handshakeMs: number;
+}
+
 /** Takes connections by `emit('connection', duplex)`; it never listens. Wipes the identity's private key. */
-export function createTls(identity: TlsIdentity, handshakeMs: number, events: TlsEvents): Server {
+export function createTls({ identity, clientCa, handshakeMs }: TlsOptions, events: TlsEvents): Server {
   const { certificatePem, key } = identity;
   const server = createServer({
     ...TLS_PROFILE,
@@ -19,6 +26,7 @@ export function createTls(identity: TlsIdentity, handshakeMs: number, events: Tl
     key: Buffer.from(key.buffer, key.byteOffset, key.byteLength),
     ALPNProtocols: ['http/1.1'],
     handshakeTimeout: handshakeMs,
+    ...(clientCa === undefined ? {} : askFor(clientCa)),
   });
   // OpenSSL has its own copy by now.
   key.fill(0);
@@ -31,4 +39,17 @@ export function createTls(identity: TlsIdentity, handshakeMs: number, events: Tl
     events.onFailure();
   });
   return server;
+}
+
+/**
+ * OpenSSL verifies what the client shows; `socket.authorized` is its verdict, and whoever hands connections on judges
+ * by it (enclave/clients/identify.ts). Node would otherwise close the connection without a word to the client: it
+ * sends an alert for a certificate that is missing, and none for one that is wrong.
+ */
+function askFor(clientCa: readonly string[]) {
+  return {
+    requestCert: true,
+    rejectUnauthorized: false,
+    ca: [...clientCa],
+  };
 }

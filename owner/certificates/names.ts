@@ -4,20 +4,16 @@
  */
 import { isIPv4, isIPv6 } from 'node:net';
 import type { Asn1Input } from '../../shared/asn1.ts';
+import { isDnsName, parseSpiffeId } from '../../shared/x509/spiffe.ts';
 import { CertificateError } from './errors.ts';
+
+export { isDnsName };
 
 export type Name =
   | { readonly kind: 'dns'; readonly text: string }
   /** 4 or 16 bytes. */
   | { readonly kind: 'address'; readonly text: string; readonly bytes: Uint8Array }
   | { readonly kind: 'spiffe'; readonly text: string; readonly trustDomain: string };
-
-/** RFC 1035 2.3.4 and RFC 1123 2.1. A last part of digits would be taken for an address. */
-const DNS =
-  /^(?=.{1,253}$)(?:[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?\.)*(?![0-9]+$)[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?$/;
-/** SPIFFE-ID 2.2: no empty part, and none that could be taken for "here" or "above". */
-const SPIFFE = /^spiffe:\/\/([^/]+)((?:\/(?!\.{1,2}(?:\/|$))[A-Za-z0-9._-]+)*)$/;
-const SPIFFE_MAX_BYTES = 2048;
 
 /** Context tags of GeneralName. */
 const DNS_NAME = 2;
@@ -34,19 +30,15 @@ export function serverName(text: string): Name {
 
 /** Throws CERT_NAME_UNUSABLE. */
 export function spiffeId(text: string): Name & { readonly kind: 'spiffe' } {
-  const { trustDomain, path } = spiffeParts(text) ?? {};
+  const { trustDomain, path } = parseSpiffeId(text) ?? {};
   if (trustDomain !== undefined && path !== '') return { kind: 'spiffe', text, trustDomain };
   throw unusable('spiffe://TRUST-DOMAIN/PATH', text);
 }
 
 /** The trust domain of `spiffe://TRUST-DOMAIN` without a path; undefined if the text is something else. */
 export function trustDomainOf(text: string): string | undefined {
-  const { trustDomain, path } = spiffeParts(text) ?? {};
+  const { trustDomain, path } = parseSpiffeId(text) ?? {};
   return path === '' ? trustDomain : undefined;
-}
-
-export function isDnsName(text: string): boolean {
-  return DNS.test(text);
 }
 
 /** In network order; undefined if the text is no address. */
@@ -79,11 +71,6 @@ export function contextText(tag: typeof DNS_NAME | typeof URI, text: string): As
 }
 
 export const GENERAL_NAME = { dns: DNS_NAME, uri: URI, address: IP_ADDRESS } as const;
-
-function spiffeParts(text: string): { trustDomain: string; path: string } | undefined {
-  const [, trustDomain = '', path = ''] = text.length <= SPIFFE_MAX_BYTES ? (SPIFFE.exec(text) ?? []) : [];
-  return isDnsName(trustDomain) ? { trustDomain, path } : undefined;
-}
 
 function unusable(expected: string, found: string): CertificateError {
   return new CertificateError('CERT_NAME_UNUSABLE', `Expected ${expected}, found ${JSON.stringify(found)}.`);

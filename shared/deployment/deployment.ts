@@ -5,10 +5,12 @@
  * JSON parser; every member is known, bounded and of one type, and an unknown member is refused: a member that
  * one version ignores and another obeys would let the same measurement mean two things.
  */
-import { createPublicKey, type KeyObject } from 'node:crypto';
+import type { KeyObject } from 'node:crypto';
 import { type JsonValue, parseStrictJson } from '../json.ts';
+import { type ClientLimits, type ClientRules, parseClientLimits, parseClients } from './clients.ts';
 import { DeploymentError } from './errors.ts';
 import { type KmsKey, parseKmsKeyArn } from './kms-key.ts';
+import { integer, list, malformed, members, publicKey, text } from './members.ts';
 
 export const DEPLOYMENT_FORMAT = 'strongroom-deployment/1';
 export const DEPLOYMENT_MAX_BYTES = 64 * 1024;
@@ -18,8 +20,10 @@ const KMS_KEYS_MAX = 8;
 export interface Deployment {
   readonly models: readonly ModelPin[];
   readonly kmsKeys: readonly KmsKey[];
-  readonly clients: 'anyone';
+  readonly clients: 'anyone' | ClientRules;
   readonly limits: ApiLimits;
+  /** For each client that `clients` gives no other; where anyone may call, for each connection. */
+  readonly perClient: ClientLimits;
   /** The events that may leave the enclave through the parent; empty: none. */
   readonly telemetry: readonly TelemetryEvent[];
 }
@@ -46,6 +50,7 @@ export interface ApiLimits {
 export const TELEMETRY_EVENTS = ['boot', 'requests'] as const;
 export type TelemetryEvent = (typeof TELEMETRY_EVENTS)[number];
 
+const LIMIT_NAMES = ['requestBytes', 'queueLength', 'connections', 'perClient'];
 const DEFAULT_LIMITS: ApiLimits = { requestBytes: 4 * 1024 * 1024, queueLength: 64, connections: 256 };
 
 /** Throws DeploymentError for anything that is not exactly a deployment document of this format. */
@@ -57,13 +62,15 @@ export function parseDeployment(bytes: Uint8Array): Deployment {
   if (root.format !== DEPLOYMENT_FORMAT) {
     throw malformed('format', `"${DEPLOYMENT_FORMAT}"`, root.format);
   }
+  const perClient = parsePerClient(root.limits, root.clients);
   return {
     models: parseModels(root.models),
     kmsKeys: list(root.kmsKeys, 'kmsKeys', KMS_KEYS_MAX).map((arn, index) =>
       parseKmsKeyArn(text(arn, `kmsKeys[${index}]`)),
     ),
-    clients: parseClients(root.clients),
+    clients: parseClients(root.clients, perClient),
     limits: parseLimits(root.limits),
+    perClient,
     telemetry: parseTelemetry(root.telemetry),
   };
 }
@@ -125,31 +132,11 @@ function parseModelPin(value: JsonValue, at: string): ModelPin {
 /** Model names appear in paths, in encryption contexts and in policies: one plain alphabet for all three. */
 const MODEL_NAME = /^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$/;
 
-function publicKey(value: JsonValue | undefined, at: string): KeyObject {
-  const pem = text(value, at);
-  try {
-    const key = createPublicKey(pem);
-    const accepted =
-      key.asymmetricKeyType === 'ed25519' ||
-      (key.asymmetricKeyType === 'ec' && key.asymmetricKeyDetails?.namedCurve === 'prime256v1');
-    if (accepted && /^-----BEGIN PUBLIC KEY-----\n/.test(pem)) return key;
-  } catch {}
-  throw malformed(at, 'a PEM public key ("BEGIN PUBLIC KEY"), ECDSA P-256 or Ed25519', pem);
-}
-
-function parseClients(value: JsonValue | undefined): 'anyone' {
-  if (value === 'anyone') return value;
-  throw new DeploymentError(
-    'DEPLOYMENT_UNSUPPORTED',
-    'clients must be "anyone": this version cannot check client certificates and will not pretend to.',
-  );
-}
-
 function parseLimits(value: JsonValue | undefined): ApiLimits {
   if (value === undefined) return DEFAULT_LIMITS;
   const limits = members(value, 'limits', {
     required: [],
-    optional: ['requestBytes', 'queueLength', 'connections'],
+    optional: LIMIT_NAMES,
   });
   const pick = (name: keyof ApiLimits, most: number): number =>
     limits[name] === undefined ? DEFAULT_LIMITS[name] : integer(limits[name], `limits.${name}`, 1, most);
@@ -158,6 +145,20 @@ function parseLimits(value: JsonValue | undefined): ApiLimits {
     queueLength: pick('queueLength', 4096),
     connections: pick('connections', 4096),
   };
+}
+
+function parsePerClient(limits: JsonValue | undefined, clients: JsonValue | undefined): ClientLimits {
+  if (limits === undefined) return {};
+  const { perClient } = members(limits, 'limits', { required: [], optional: LIMIT_NAMES });
+  const parsed = parseClientLimits(perClient, 'limits.perClient');
+  if (clients === 'anyone' && parsed.connections !== undefined) {
+    throw malformed(
+      'limits.perClient',
+      'no connections where anyone may call: each is a client of its own',
+      perClient,
+    );
+  }
+  return parsed;
 }
 
 function parseTelemetry(value: JsonValue | undefined): readonly TelemetryEvent[] {
@@ -169,49 +170,4 @@ function parseTelemetry(value: JsonValue | undefined): readonly TelemetryEvent[]
       throw malformed(`telemetry[${index}]`, `one of ${TELEMETRY_EVENTS.join(', ')}`, entry);
     return event;
   });
-}
-
-function members(
-  value: JsonValue | undefined,
-  at: string,
-  shape: { required: readonly string[]; optional: readonly string[] },
-): { readonly [name: string]: JsonValue } {
-  if (typeof value !== 'object' || value === null || Array.isArray(value))
-    throw malformed(at, 'an object', value);
-  const object = value as { readonly [name: string]: JsonValue };
-  for (const name of Object.keys(object)) {
-    if (!shape.required.includes(name) && !shape.optional.includes(name)) {
-      throw new DeploymentError('DEPLOYMENT_MALFORMED', `${at} has an unknown member "${name}".`);
-    }
-  }
-  for (const name of shape.required) {
-    if (!Object.hasOwn(object, name)) {
-      throw new DeploymentError('DEPLOYMENT_MALFORMED', `${at} lacks the member "${name}".`);
-    }
-  }
-  return object;
-}
-
-function list(value: JsonValue | undefined, at: string, most: number): readonly JsonValue[] {
-  if (!Array.isArray(value) || value.length === 0 || value.length > most) {
-    throw malformed(at, `a list of 1 to ${most}`, value);
-  }
-  return value;
-}
-
-function text(value: JsonValue | undefined, at: string): string {
-  if (typeof value !== 'string') throw malformed(at, 'a string', value);
-  return value;
-}
-
-function integer(value: JsonValue | undefined, at: string, least: number, most: number): number {
-  if (typeof value !== 'number' || !Number.isSafeInteger(value) || value < least || value > most) {
-    throw malformed(at, `an integer from ${least} to ${most}`, value);
-  }
-  return value;
-}
-
-function malformed(at: string, expected: string, found: unknown): DeploymentError {
-  const shown = found === undefined ? 'nothing' : JSON.stringify(found).slice(0, 120);
-  return new DeploymentError('DEPLOYMENT_MALFORMED', `${at}: expected ${expected}, found ${shown}.`);
 }

@@ -6,11 +6,6 @@ export const deploymentErrors = {
     means: 'The deployment document is not the strict JSON that this version reads.',
     action: 'Correct the named member; docs/deployment.md lists every member with its bounds.',
   },
-  DEPLOYMENT_UNSUPPORTED: {
-    exit: 2,
-    means: 'The deployment document asks for something that this version does not do.',
-    action: 'Remove the named member or use a release that supports it; nothing is ever half obeyed.',
-  },
   KMS_KEY_ARN_INVALID: {
     exit: 2,
     means: 'A KMS key is not named by its full key ARN.',
