@@ -11,6 +11,8 @@ const BUCKET = /^(?=.{3,63}$)[a-z0-9]([a-z0-9-]*[a-z0-9])?(\.[a-z0-9]([a-z0-9-]*
 /** The characters that S3 calls safe, in parts that no client takes for "here" or "above". */
 const PREFIX =
   /^(?=.{0,512}$)([A-Za-z0-9!_'()*=-][A-Za-z0-9!_.'()*=-]*(\/[A-Za-z0-9!_'()*=-][A-Za-z0-9!_.'()*=-]*)*)?$/;
+export const isSafePrefix = (text: string): boolean => PREFIX.test(text);
+
 const URL_PATH = /^(\/[A-Za-z0-9_~-][A-Za-z0-9._~-]*)*$/;
 
 /** Closing slashes do not count. Throws CommandError USAGE. */

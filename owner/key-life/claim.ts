@@ -8,11 +8,13 @@ import { join, resolve } from 'node:path';
 import { syncFolder } from '../aside.ts';
 import { OwnerError } from '../errors.ts';
 import { asideOf, type Leftover, removeLeftovers } from '../leftovers.ts';
+import { readSealedPartIfThere } from '../sealed-folder.ts';
 import { DataKeyError } from './errors.ts';
+import type { KeyFileWriter } from './sealed-place.ts';
 
 const USUAL_MODE = 0o644;
 
-export class KeyFileClaim {
+export class KeyFileClaim implements KeyFileWriter {
   readonly #folder: string;
   readonly #aside: string;
   readonly #file: FileHandle;
@@ -46,6 +48,11 @@ export class KeyFileClaim {
       await claim[Symbol.asyncDispose]();
       throw error;
     }
+  }
+
+  /** Undefined if there is none. Throws OWNER_NOT_A_SEAL. */
+  read(): Promise<Uint8Array | undefined> {
+    return readSealedPartIfThere(this.#folder, 'key.json');
   }
 
   /** Once. */

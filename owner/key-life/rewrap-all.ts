@@ -3,7 +3,8 @@ import { lstat, readdir, realpath } from 'node:fs/promises';
 import { basename, dirname, join } from 'node:path';
 import { codeOf, StrongroomError } from '../../shared/errors.ts';
 import { OwnerError } from '../errors.ts';
-import { type Rewrap, type RewrapResult, rewrapFolder } from './rewrap.ts';
+import { type Rewrap, type RewrapResult, rewrapModel } from './rewrap.ts';
+import type { SealedPlace } from './sealed-place.ts';
 
 export type RewrapReport =
   | ({ readonly outcome: 'done' | 'current' } & RewrapResult)
@@ -14,10 +15,16 @@ export type RewrapReport =
     };
 
 /**
- * Every sealed model below a folder, or below those that begin with a prefix (`models/iris-`), by path. What lies
- * inside a sealed model, hidden folders and symbolic links are not looked at. Throws OWNER_MODEL_UNKNOWN if none.
+ * Every sealed model below each folder, or below those that begin with a prefix (`models/iris-`), by path, and none twice.
+ * What lies inside a sealed model, hidden folders and symbolic links are not looked at. Throws OWNER_MODEL_UNKNOWN if a
+ * prefix has none.
  */
-export async function findSealedModels(prefix: string): Promise<readonly string[]> {
+export async function findSealedModels(prefixes: readonly string[]): Promise<readonly string[]> {
+  const found = await Promise.all(prefixes.map(sealedUnder));
+  return withoutRepeats(found.flat());
+}
+
+async function sealedUnder(prefix: string): Promise<readonly string[]> {
   const status = await lstat(prefix).catch(() => undefined);
   const roots = status?.isDirectory() === true ? [prefix] : await beginningWith(prefix);
   const found = (await Promise.all(roots.map(sealedBelow))).flat();
@@ -40,22 +47,22 @@ async function sealedBelow(folder: string): Promise<string[]> {
   return (await Promise.all(below.map(({ name }) => sealedBelow(join(folder, name))))).flat();
 }
 
-/** Resolves to a report in the order of the folders, whatever becomes of single ones. */
+/** Resolves to a report in the order of the places, whatever becomes of single ones. */
 export async function rewrapAll(
-  folders: readonly string[],
-  requestOf: (folder: string) => Rewrap,
+  places: readonly SealedPlace[],
+  requestOf: (place: SealedPlace) => Rewrap,
   {
     atOnce,
     onReport,
   }: { readonly atOnce: number; readonly onReport?: (report: RewrapReport, doneCount: number) => void },
 ): Promise<readonly RewrapReport[]> {
-  const queue = [...(await withoutRepeats(folders)).entries()];
+  const queue = [...places.entries()];
   const reports: RewrapReport[] = [];
   let doneCount = 0;
   const work = async (): Promise<void> => {
     for (let next = queue.shift(); next !== undefined; next = queue.shift()) {
-      const [index, folder] = next;
-      const report = await reportOn(folder, requestOf);
+      const [index, place] = next;
+      const report = await reportOn(requestOf(place));
       reports[index] = report;
       onReport?.(report, ++doneCount);
     }
@@ -64,17 +71,17 @@ export async function rewrapAll(
   return reports;
 }
 
-async function reportOn(folder: string, requestOf: (folder: string) => Rewrap): Promise<RewrapReport> {
+async function reportOn(request: Rewrap): Promise<RewrapReport> {
+  const folder = request.place.name;
+  if (request.signal?.aborted === true) {
+    return {
+      outcome: 'not-reached',
+      folder,
+      error: { code: 'INTERRUPTED', message: 'Stopped before its turn.', action: 'Run the command again.' },
+    };
+  }
   try {
-    const request = requestOf(folder);
-    if (request.signal?.aborted === true) {
-      return {
-        outcome: 'not-reached',
-        folder,
-        error: { code: 'INTERRUPTED', message: 'Stopped before its turn.', action: 'Run the command again.' },
-      };
-    }
-    const result = await rewrapFolder(request);
+    const result = await rewrapModel(request);
     return { outcome: result.changed ? 'done' : 'current', ...result };
   } catch (error) {
     const message = error instanceof Error ? error.message : String(error);

@@ -6,7 +6,7 @@
  * elsewhere) and nobody sees the data key. To another KMS key, the owner does it with their own wrap of the data key,
  * which is held against the head's commitment first. The encryption context is computed from the head either way.
  */
-import { basename, resolve } from 'node:path';
+import type { KeyObject } from 'node:crypto';
 import { encryptionContextOf, type Head } from '../../shared/sealed-model/head.ts';
 import {
   expectKeyFileOf,
@@ -17,11 +17,9 @@ import {
 import { encodeKeyFile } from '../../shared/sealed-model/key-file-write.ts';
 import { type DataKeySource, withDataKey } from '../data-key.ts';
 import { checkKmsKey, expectWrappable, type KmsKey, reEncryptOnSameKey, wrapWithKms } from '../kms.ts';
-import type { Leftover } from '../leftovers.ts';
-import { readHead, readSealedPartIfThere } from '../sealed-folder.ts';
 import { expectNotAborted } from '../spool.ts';
-import { KeyFileClaim } from './claim.ts';
 import { DataKeyError } from './errors.ts';
+import type { SealedPlace } from './sealed-place.ts';
 import { type DeploymentVerdict, expectNotStranded, type NamedDeployment } from './stranding.ts';
 import { noteWrap, readWrapNote, shortMaterial } from './wrap-label.ts';
 
@@ -39,9 +37,10 @@ export type WrapChange =
     };
 
 export interface Rewrap {
-  /** NAME.sealed. */
-  readonly folder: string;
+  readonly place: SealedPlace;
   readonly change: WrapChange;
+  /** Whose signature the manifest must bear, if anybody's. */
+  readonly signer?: KeyObject | undefined;
   readonly kmsKey: (keyArn: string) => Promise<KmsKey>;
   /** Whatever runs or will run this model. `none` says that nothing does. */
   readonly deployments: readonly NamedDeployment[] | 'none';
@@ -49,7 +48,6 @@ export interface Rewrap {
   /** Also asks KMS where the label says that a wrap is of the newest material already. */
   readonly again?: boolean;
   readonly signal?: AbortSignal | undefined;
-  readonly onLeftover?: ((leftover: Leftover) => void) | undefined;
 }
 
 export interface WrapOutcome {
@@ -62,6 +60,7 @@ export interface WrapOutcome {
 }
 
 export interface RewrapResult {
+  /** A path, or s3://BUCKET/PREFIX/NAME.sealed. */
   readonly folder: string;
   readonly name: string;
   readonly version: number;
@@ -78,21 +77,21 @@ interface Changed {
   readonly outcomes: readonly WrapOutcome[];
 }
 
-/** Throws DataKeyError, OwnerError, SealedModelError, or the file system's error; then key.json is as it was. */
-export async function rewrapFolder(request: Rewrap): Promise<RewrapResult> {
-  const { folder, change, signal } = request;
+/**
+ * Throws DataKeyError, OwnerError, PublishError, SealedModelError, or the file system's error; then key.json is as it was,
+ * but where a store lost the answer to the very last request.
+ */
+export async function rewrapModel(request: Rewrap): Promise<RewrapResult> {
+  const { place, change, signal } = request;
   if (change.kind === 'move') expectWrappable([...change.to, ...change.remove]);
   if (change.kind === 'move' && change.remove.length > 0 && request.deployments !== 'none') {
     if (request.deployments.length === 0) {
-      throw new DataKeyError(
-        'REWRAP_UNCHECKED',
-        `Removing a wrap of ${basename(resolve(folder))} needs its deployments.`,
-      );
+      throw new DataKeyError('REWRAP_UNCHECKED', `Removing a wrap of ${place.name} needs its deployments.`);
     }
   }
-  const head = await readHead(folder);
-  await using claim = await KeyFileClaim.make(folder, request.onLeftover);
-  const before = await readWraps(folder, head);
+  const head = await place.readHead(request.signer);
+  await using claim = await place.claimKeyFile();
+  const before = wrapsOf(await claim.read(), head);
   const planned = plannedKeys(change, before);
   const known = request.deployments === 'none' ? [] : request.deployments;
   // Before KMS is asked for anything: what would be refused in the end should leave no trace there.
@@ -108,7 +107,7 @@ export async function rewrapFolder(request: Rewrap): Promise<RewrapResult> {
   const changed = outcomes.some(({ outcome }) => outcome !== 'current' && outcome !== 'kept');
   if (changed) await claim.replace(encodeKeyFile({ context: head.context, wraps }));
   return {
-    folder,
+    folder: place.name,
     name: head.identity.name,
     version: head.identity.version,
     contentId: Buffer.from(head.contentId).toString('hex'),
@@ -119,8 +118,7 @@ export async function rewrapFolder(request: Rewrap): Promise<RewrapResult> {
 }
 
 /** A model whose owner keeps the key need not have a key.json yet. */
-async function readWraps(folder: string, head: Head): Promise<KeyFile['wraps']> {
-  const bytes = await readSealedPartIfThere(folder, 'key.json');
+function wrapsOf(bytes: Uint8Array | undefined, head: Head): KeyFile['wraps'] {
   if (bytes === undefined) return [];
   const keyFile = parseKeyFile(bytes);
   expectKeyFileOf(head, keyFile);
@@ -199,7 +197,7 @@ async function moved(
   const wanted = checked.filter(({ isDone }) => !isDone);
   if (wanted.length > 0) {
     if (key === undefined) throw new TypeError('a wrap under another KMS key needs the data key');
-    await withDataKey(request.folder, head, key, async (dataKey) => {
+    await withDataKey(request.place.recoveryBeside, head, key, async (dataKey) => {
       const context = encryptionContextOf(head);
       for (const { kmsKey, newest, old } of wanted) {
         const wrap = await wrapWithKms(kmsKey, dataKey, context, request.signal);

@@ -35,6 +35,9 @@ export interface StoredPart {
   readonly keyArn: string | undefined;
 }
 
+/** What a write may replace: whatever is there, nothing, or exactly this object. */
+export type Over = 'anything' | 'nothing' | { readonly etag: string };
+
 const NOT_IMPLEMENTED = 501;
 
 export class BucketStore {
@@ -89,35 +92,41 @@ export class BucketStore {
 
   /** Undefined if there is no such object. Of a longer object only `maxBytes` + 1 bytes are read. */
   async read(file: string, maxBytes: number): Promise<Uint8Array | undefined> {
+    return (await this.readStored(file, maxBytes))?.bytes;
+  }
+
+  /** The same, with what the store says of exactly these bytes. */
+  async readStored(
+    file: string,
+    maxBytes: number,
+  ): Promise<{ readonly bytes: Uint8Array; readonly stored: StoredPart } | undefined> {
     const looked = await this.look(file);
     if (looked === undefined) return undefined;
-    if (looked.sizeBytes === 0) return new Uint8Array();
+    if (looked.sizeBytes === 0) return { bytes: new Uint8Array(), stored: looked };
     const range = { Range: `bytes=0-${maxBytes}`, IfMatch: looked.etag };
     const found = await this.#absentAs404('GetObject', file, (abortSignal) =>
       this.place.client.send(new GetObjectCommand({ ...this.where(file), ...range }), abortSignal),
     );
-    return found?.Body?.transformToByteArray();
+    const bytes = await found?.Body?.transformToByteArray();
+    return bytes && { bytes, stored: looked };
   }
 
-  /** Throws PUBLISH_CHANGED_MEANWHILE if `onlyIfAbsent` and it is there. */
-  async put(file: string, body: Uint8Array, digest: Uint8Array, onlyIfAbsent: boolean): Promise<void> {
+  /** Throws PUBLISH_CHANGED_MEANWHILE if `over` is not what is there. */
+  async put(file: string, body: Uint8Array, digest: Uint8Array, over: Over): Promise<void> {
     try {
-      await this.#put(file, body, digest, onlyIfAbsent);
+      await this.#put(file, body, digest, over);
     } catch (error) {
       // Servers that know no conditional writes say so: then looking first is all that can be done.
-      if (!onlyIfAbsent || statusOf((error as Error).cause) !== NOT_IMPLEMENTED) throw error;
-      if ((await this.look(file)) !== undefined) {
-        throw new PublishError(
-          'PUBLISH_CHANGED_MEANWHILE',
-          `${this.nameOf(file)} is there meanwhile.`,
-          error,
-        );
+      if (over === 'anything' || statusOf((error as Error).cause) !== NOT_IMPLEMENTED) throw error;
+      const etag = (await this.look(file))?.etag;
+      if (etag !== (over === 'nothing' ? undefined : over.etag)) {
+        throw new PublishError('PUBLISH_CHANGED_MEANWHILE', `${this.nameOf(file)} changed meanwhile.`, error);
       }
-      await this.#put(file, body, digest, false);
+      await this.#put(file, body, digest, 'anything');
     }
   }
 
-  async #put(file: string, body: Uint8Array, digest: Uint8Array, onlyIfAbsent: boolean): Promise<void> {
+  async #put(file: string, body: Uint8Array, digest: Uint8Array, over: Over): Promise<void> {
     const command = new PutObjectCommand({
       ...this.where(file),
       ...this.encryptionInput(),
@@ -125,7 +134,8 @@ export class BucketStore {
       ContentLength: body.length,
       ContentType: file.endsWith('.json') ? 'application/json' : 'application/octet-stream',
       ChecksumSHA256: Buffer.from(digest).toString('base64'),
-      ...(onlyIfAbsent && { IfNoneMatch: '*' }),
+      ...(over === 'nothing' && { IfNoneMatch: '*' }),
+      ...(typeof over === 'object' && { IfMatch: over.etag }),
     });
     await this.send('PutObject', file, (options) =>
       this.place.client.send(signedDigest(command, digest), options),
@@ -148,7 +158,7 @@ export class BucketStore {
     try {
       return await request(this.#signal === undefined ? {} : { abortSignal: this.#signal });
     } catch (cause) {
-      throw failureOf(operation, this.nameOf(file), cause, this.#signal);
+      throw storeFailure(operation, this.nameOf(file), cause, this.#signal);
     }
   }
 
@@ -210,7 +220,7 @@ export function statusOf(error: unknown): number | undefined {
 }
 
 /** A refusal is the store's own answer; the network's and the SDK's failures have other remedies. */
-function failureOf(
+export function storeFailure(
   operation: string,
   place: string,
   cause: unknown,

@@ -68,7 +68,12 @@ export async function publishToBucket(request: PublishToBucket): Promise<Publish
     if (await isSame(store, part, bytes, digest)) continue;
     // Once the head is there the model counts: nobody may have put another payload under it meanwhile.
     if (part === 'head') await expectUntouched(store, payload);
-    await store.put(part, bytes, digest, part === 'head' && published !== model.contentId);
+    await store.put(
+      part,
+      bytes,
+      digest,
+      part === 'head' && published !== model.contentId ? 'nothing' : 'anything',
+    );
     await expectStored(store, part, bytes.length, base64(digest));
     written.push(part);
   }

@@ -80,7 +80,7 @@ reachable, or nothing says whether some wrap is due.
     }
     using kms = kmsByRegion(kmsPlaceOf(values));
     if (positionals.length > 0) {
-      const folders = (await Promise.all(positionals.map(findSealedModels))).flat();
+      const folders = await findSealedModels(positionals);
       const wraps = await agesOfWraps(folders, {
         keyArn,
         kmsKey: kms.kmsKey,

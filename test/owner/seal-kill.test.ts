@@ -65,20 +65,21 @@ describe('seal, killed', () => {
   it(
     `at ${KILLS} moments, leaves nothing under its name or the whole model`,
     async () => {
-      const untilAsked = async (calls: number): Promise<void> => {
-        while (owner.stand.records.length === calls) await sleep(1); // before it asks KMS, nothing is on the disk
+      /** Before a run asks KMS, nothing is on the disk. */
+      const untilAsked = async (calls: number, { child }: ReturnType<typeof start>): Promise<void> => {
+        while (owner.stand.records.length === calls && child.exitCode === null) await sleep(1);
       };
       const calls = owner.stand.records.length;
-      const { ended } = start(program);
-      await untilAsked(calls);
+      const whole = start(program);
+      await untilAsked(calls, whole);
       const askedMs = performance.now();
-      expect(await ended).toMatchObject({ code: 0 });
+      expect(await whole.ended).toMatchObject({ code: 0 });
       const tookMs = performance.now() - askedMs;
       clear();
       for (let index = 0; index < KILLS; index++) {
         const before = owner.stand.records.length;
         const run = start(program);
-        await untilAsked(before);
+        await untilAsked(before, run);
         await sleep(((index + 0.5) / KILLS) * tookMs);
         run.child.kill('SIGKILL');
         await run.ended;

@@ -59,8 +59,9 @@ async function killAt(moment: number, tookMs: number, args: readonly string[]): 
 /** How long a run goes on after its first call to KMS. */
 async function measure(args: readonly string[]): Promise<number> {
   const calls = owner.stand.records.length;
-  const { ended } = start(program(args));
-  while (owner.stand.records.length === calls) await new Promise((resolve) => setTimeout(resolve, 1));
+  const { child, ended } = start(program(args));
+  while (owner.stand.records.length === calls && child.exitCode === null)
+    await new Promise((resolve) => setTimeout(resolve, 1));
   const startedMs = performance.now();
   expect(await ended).toMatchObject({ code: 0 });
   return performance.now() - startedMs;

@@ -4,7 +4,7 @@ import { cpSync, mkdirSync, readdirSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { resealFolder } from '../../../owner/key-life/reseal.ts';
-import { rewrapFolder } from '../../../owner/key-life/rewrap.ts';
+import { rewrapModel } from '../../../owner/key-life/rewrap.ts';
 import { byRecovery, newOwner, type Owner, partsOf, recovery, SIZES, signing } from './support.ts';
 
 let owner: Owner;
@@ -47,7 +47,7 @@ describe('with the disk full', () => {
     cpSync(sealed.folder, folder, { recursive: true });
     const before = partsOf(folder);
     fill();
-    await expect(rewrapFolder(owner.rewrap(folder, { kind: 'renew' }))).rejects.toMatchObject({
+    await expect(rewrapModel(owner.rewrap(folder, { kind: 'renew' }))).rejects.toMatchObject({
       code: 'ENOSPC',
     });
     expect(partsOf(folder)).toEqual(before);

@@ -17,8 +17,9 @@ import {
 } from '@aws-sdk/client-kms';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { agesOfWraps } from '../../../owner/key-life/due.ts';
-import { rewrapFolder } from '../../../owner/key-life/rewrap.ts';
+import { rewrapModel } from '../../../owner/key-life/rewrap.ts';
 import { findSealedModels, type RewrapReport, rewrapAll } from '../../../owner/key-life/rewrap-all.ts';
+import { folderPlace } from '../../../owner/key-life/sealed-place.ts';
 import { noteWrap, readWrapNote, shortMaterial } from '../../../owner/key-life/wrap-label.ts';
 import { asideOf } from '../../../owner/leftovers.ts';
 import { encryptionContextOf, parseHead } from '../../../shared/sealed-model/head.ts';
@@ -66,7 +67,7 @@ describe('within one KMS key', () => {
     const before = partsOf(folder);
     const old = await materialOf(key);
     await rotate(key);
-    const result = await rewrapFolder(
+    const result = await rewrapModel(
       owner.rewrap(folder, renew, { deployments: [deploymentOf('renewed', [key])] }),
     );
     const newest = await materialOf(key);
@@ -81,7 +82,7 @@ describe('within one KMS key', () => {
     expect(readWrapNote(keyFileOf(folder).wraps[0]?.label)?.material).toBe(newest);
 
     const again = partsOf(folder);
-    expect(await rewrapFolder(owner.rewrap(folder, renew))).toMatchObject({
+    expect(await rewrapModel(owner.rewrap(folder, renew))).toMatchObject({
       changed: false,
       wraps: [{ outcome: 'current' }],
     });
@@ -92,7 +93,7 @@ describe('within one KMS key', () => {
     const key = await owner.newKey('absent');
     const { folder } = await owner.seal('absent', [key], { note: false });
     rmSync(join(folder, 'payload'));
-    expect((await rewrapFolder(owner.rewrap(folder, renew))).changed).toBe(true);
+    expect((await rewrapModel(owner.rewrap(folder, renew))).changed).toBe(true);
   });
 
   it('asks KMS about a wrap without a note, and leaves a note behind', async () => {
@@ -100,22 +101,22 @@ describe('within one KMS key', () => {
     const { folder } = await owner.seal('unnoted', [key], { note: false });
     expect(keyFileOf(folder).wraps[0]).not.toHaveProperty('label');
     const material = await materialOf(key);
-    const { wraps } = await rewrapFolder(owner.rewrap(folder, renew));
+    const { wraps } = await rewrapModel(owner.rewrap(folder, renew));
     expect(wraps).toMatchObject([{ outcome: 'renewed', fromMaterial: material, toMaterial: material }]);
-    expect((await rewrapFolder(owner.rewrap(folder, renew))).changed).toBe(false);
-    expect((await rewrapFolder(owner.rewrap(folder, renew, { again: true }))).changed).toBe(true);
+    expect((await rewrapModel(owner.rewrap(folder, renew))).changed).toBe(false);
+    expect((await rewrapModel(owner.rewrap(folder, renew, { again: true }))).changed).toBe(true);
   });
 
   it('renews one of two wraps, and refuses a key that has none', async () => {
     const [one, two] = [await owner.newKey('pair'), await owner.newKey('pair')];
     const { folder } = await owner.seal('pair', [one, two], { note: false });
     const [, kept] = keyFileOf(folder).wraps;
-    const { wraps } = await rewrapFolder(owner.rewrap(folder, { kind: 'renew', keyArns: [one] }));
+    const { wraps } = await rewrapModel(owner.rewrap(folder, { kind: 'renew', keyArns: [one] }));
     expect(wraps.map(({ outcome }) => outcome)).toEqual(['renewed', 'kept']);
     expect(keyFileOf(folder).wraps[1]).toEqual(kept);
     const absent = await owner.newKey('pair');
     await expect(
-      rewrapFolder(owner.rewrap(folder, { kind: 'renew', keyArns: [absent] })),
+      rewrapModel(owner.rewrap(folder, { kind: 'renew', keyArns: [absent] })),
     ).rejects.toMatchObject({ code: 'REWRAP_NO_SUCH_WRAP' });
   });
 
@@ -152,7 +153,7 @@ describe('to another KMS key', () => {
     const [old, next] = [await owner.newKey('moved'), await owner.newKey('moved')];
     const { folder } = await owner.seal('moved', [old]);
     const before = partsOf(folder);
-    const result = await rewrapFolder(
+    const result = await rewrapModel(
       owner.rewrap(folder, moveTo(next), {
         deployments: [
           deploymentOf('moved', [old]),
@@ -174,7 +175,7 @@ describe('to another KMS key', () => {
     expect(owner.stand.records.findLast(({ eventName }) => eventName === 'Encrypt')).toMatchObject({
       requestParameters: { keyId: next, encryptionContext: { 'strongroom-model': 'moved' } },
     });
-    expect((await rewrapFolder(owner.rewrap(folder, moveTo(next)))).changed).toBe(false);
+    expect((await rewrapModel(owner.rewrap(folder, moveTo(next)))).changed).toBe(false);
   });
 
   it.each([
@@ -200,7 +201,7 @@ describe('to another KMS key', () => {
     const before = partsOf(folder);
     const calls = owner.stand.records.length;
     await expect(
-      rewrapFolder(owner.rewrap(folder, { kind: 'move', to: [next], remove: [], key })),
+      rewrapModel(owner.rewrap(folder, { kind: 'move', to: [next], remove: [], key })),
     ).rejects.toMatchObject({ code });
     expect(partsOf(folder)).toEqual(before);
     const made = owner.stand.records.slice(calls).map(({ eventName }) => eventName);
@@ -213,7 +214,7 @@ describe('to another KMS key', () => {
     const second = await owner.seal('second', [one]);
     const key = { ...byRecovery, file: second.recoveryFile };
     await expect(
-      rewrapFolder(owner.rewrap(first.folder, { kind: 'move', to: [two], remove: [], key })),
+      rewrapModel(owner.rewrap(first.folder, { kind: 'move', to: [two], remove: [], key })),
     ).rejects.toMatchObject({ code: 'OWNER_RECOVERY_REFUSED' });
   });
 
@@ -221,7 +222,7 @@ describe('to another KMS key', () => {
     const [old, next] = [await owner.newKey('unnamed'), await owner.newKey('another')];
     const { folder } = await owner.seal('unnamed', [old]);
     const before = partsOf(folder);
-    await expect(rewrapFolder(owner.rewrap(folder, moveTo(next)))).rejects.toMatchObject({
+    await expect(rewrapModel(owner.rewrap(folder, moveTo(next)))).rejects.toMatchObject({
       code: 'OWNER_KMS_REFUSED',
     });
     expect(partsOf(folder)).toEqual(before);
@@ -237,7 +238,7 @@ describe('stranding', () => {
     const calls = owner.stand.records.length;
     const deployments = [deploymentOf('strand', [old])];
     await expect(
-      rewrapFolder(owner.rewrap(folder, moveTo(next, [old]), { deployments })),
+      rewrapModel(owner.rewrap(folder, moveTo(next, [old]), { deployments })),
     ).rejects.toMatchObject({
       code: 'REWRAP_WOULD_STRAND',
       message: expect.stringContaining('deployment.json'),
@@ -265,7 +266,7 @@ describe('stranding', () => {
       const [old, next] = [await owner.newKey(name), await owner.newKey(name)];
       const { folder } = await owner.seal(name, [old]);
       const given = deployments(old, next);
-      const { wraps } = await rewrapFolder(owner.rewrap(folder, moveTo(next, [old]), { deployments: given }));
+      const { wraps } = await rewrapModel(owner.rewrap(folder, moveTo(next, [old]), { deployments: given }));
       expect(wraps.map(({ outcome }) => outcome)).toEqual(['added', 'removed']);
       expect(keyFileOf(folder).wraps.map(({ keyArn }) => keyArn)).toEqual([next]);
     }
@@ -275,14 +276,14 @@ describe('stranding', () => {
     const [one, two] = [await owner.newKey('silent'), await owner.newKey('silent')];
     const { folder } = await owner.seal('silent', [one, two]);
     const drop = { kind: 'move', to: [], remove: [one] } as const;
-    await expect(rewrapFolder(owner.rewrap(folder, drop))).rejects.toMatchObject({
+    await expect(rewrapModel(owner.rewrap(folder, drop))).rejects.toMatchObject({
       code: 'REWRAP_UNCHECKED',
     });
     const deployments = [deploymentOf('silent', [one, two])];
-    const result = await rewrapFolder(owner.rewrap(folder, drop, { deployments }));
+    const result = await rewrapModel(owner.rewrap(folder, drop, { deployments }));
     expect(result.deployments).toMatchObject([{ opensWith: two, openedWith: one }]);
     const last = { kind: 'move', to: [], remove: [two] } as const;
-    await expect(rewrapFolder(owner.rewrap(folder, last, { deployments: 'none' }))).rejects.toMatchObject({
+    await expect(rewrapModel(owner.rewrap(folder, last, { deployments: 'none' }))).rejects.toMatchObject({
       code: 'REWRAP_WOULD_STRAND',
     });
   });
@@ -294,13 +295,13 @@ describe('a key.json that somebody put there', () => {
     const mine = await owner.seal('mine', [key]);
     const theirs = await owner.seal('theirs', [key]);
     cpSync(join(theirs.folder, 'key.json'), join(mine.folder, 'key.json'));
-    await expect(rewrapFolder(owner.rewrap(mine.folder, renew))).rejects.toMatchObject({
+    await expect(rewrapModel(owner.rewrap(mine.folder, renew))).rejects.toMatchObject({
       code: 'SEALED_KEY_FILE_FOREIGN',
     });
     const head = parseHead(readFileSync(join(mine.folder, 'head')));
     const { wraps } = keyFileOf(theirs.folder);
     writeFileSync(join(mine.folder, 'key.json'), encodeKeyFile({ context: head.context, wraps }));
-    await expect(rewrapFolder(owner.rewrap(mine.folder, renew, { again: true }))).rejects.toMatchObject({
+    await expect(rewrapModel(owner.rewrap(mine.folder, renew, { again: true }))).rejects.toMatchObject({
       code: 'OWNER_KMS_REFUSED',
       message: expect.stringContaining('InvalidCiphertextException'),
     });
@@ -312,7 +313,7 @@ describe('a key.json that somebody put there', () => {
     cpSync(folder, join(owner.folder, 'copy'), { recursive: true });
     rmSync(join(folder, 'key.json'));
     symlinkSync(join(owner.folder, 'copy', 'key.json'), join(folder, 'key.json'));
-    await expect(rewrapFolder(owner.rewrap(folder, renew))).rejects.toMatchObject({
+    await expect(rewrapModel(owner.rewrap(folder, renew))).rejects.toMatchObject({
       code: 'OWNER_NOT_A_SEAL',
     });
   });
@@ -324,12 +325,17 @@ describe('two at the same time', () => {
     const { folder } = await owner.seal('busy', [key], { note: false });
     const other = asideOf(join(folder, 'key.json'));
     writeFileSync(other, '');
-    await expect(rewrapFolder(owner.rewrap(folder, renew))).rejects.toMatchObject({ code: 'REWRAP_BUSY' });
+    await expect(rewrapModel(owner.rewrap(folder, renew))).rejects.toMatchObject({ code: 'REWRAP_BUSY' });
     const [, , start] = /-(\d+)-(\d+)-[0-9a-f]{12}$/.exec(other) ?? [];
     const killed = other.replace(`-${start}-`, `-${Number(start) - 1}-`); // the same process id, another process
     renameSync(other, killed);
     const left: string[] = [];
-    await rewrapFolder(owner.rewrap(folder, renew, { onLeftover: ({ outcome }) => void left.push(outcome) }));
+    await rewrapModel(
+      owner.rewrap(
+        folderPlace(folder, ({ outcome }) => void left.push(outcome)),
+        renew,
+      ),
+    );
     expect(left).toEqual(['removed']);
     expect(readdirSync(folder)).toHaveLength(4);
   });
@@ -341,7 +347,7 @@ describe('many models', () => {
     const key = await owner.newKey(...names);
     for (const name of names) await owner.seal(name, [key]);
     await rotate(key);
-    const folders = await findSealedModels(join(owner.folder, 'fleet-'));
+    const folders = await findSealedModels([join(owner.folder, 'fleet-')]);
     expect(folders).toHaveLength(12);
     const good = readFileSync(join(folders[4] as string, 'key.json'));
     writeFileSync(join(folders[4] as string, 'key.json'), '{}');
@@ -360,8 +366,8 @@ describe('many models', () => {
     const stop = new AbortController();
     let reported = 0;
     const first = await rewrapAll(
-      folders,
-      (folder) => owner.rewrap(folder, renew, { kmsKey, signal: stop.signal }),
+      folders.map((folder) => folderPlace(folder)),
+      (place) => owner.rewrap(place, renew, { kmsKey, signal: stop.signal }),
       { atOnce: 3, onReport: () => ++reported === 7 && stop.abort() },
     );
     const count = (reports: readonly RewrapReport[], outcome: string) =>
@@ -373,7 +379,11 @@ describe('many models', () => {
 
     writeFileSync(join(folders[4] as string, 'key.json'), good);
     const calls = owner.stand.records.length;
-    const second = await rewrapAll(folders, (folder) => owner.rewrap(folder, renew), { atOnce: 3 });
+    const second = await rewrapAll(
+      folders.map((folder) => folderPlace(folder)),
+      (place) => owner.rewrap(place, renew),
+      { atOnce: 3 },
+    );
     expect(count(second, 'current')).toBe(count(first, 'done'));
     expect(count(second, 'done') + count(second, 'current')).toBe(12);
     const reEncrypted = owner.stand.records.slice(calls).filter(({ eventName }) => eventName === 'ReEncrypt');
@@ -391,15 +401,9 @@ describe('many models', () => {
     cpSync(folder, join(owner.folder, 'tree/a/.hidden/nested.sealed'), { recursive: true });
     cpSync(folder, join(owner.folder, 'tree/nested.sealed'), { recursive: true });
     const tree = join(owner.folder, 'tree');
-    const found = await findSealedModels(tree);
+    const found = await findSealedModels([tree, `${tree}/../tree`]);
     expect(found).toEqual([join(tree, 'a/nested.sealed'), join(tree, 'nested.sealed')]);
-    const twice = await rewrapAll(
-      [...found, `${tree}/../tree/nested.sealed`],
-      (path) => owner.rewrap(path, renew),
-      { atOnce: 8 },
-    );
-    expect(twice).toHaveLength(2);
-    await expect(findSealedModels(join(owner.folder, 'no-such-'))).rejects.toMatchObject({
+    await expect(findSealedModels([tree, join(owner.folder, 'no-such-')])).rejects.toMatchObject({
       code: 'OWNER_MODEL_UNKNOWN',
     });
   });

@@ -6,6 +6,7 @@ import { join } from 'node:path';
 import { CreateKeyCommand, type KMSClient } from '@aws-sdk/client-kms';
 import type { DataKeySource } from '../../../owner/data-key.ts';
 import type { Rewrap, WrapChange } from '../../../owner/key-life/rewrap.ts';
+import { folderPlace, type SealedPlace } from '../../../owner/key-life/sealed-place.ts';
 import type { NamedDeployment } from '../../../owner/key-life/stranding.ts';
 import { type SealResult, sealToFolder } from '../../../owner/seal-model.ts';
 import { generateKeyPolicy } from '../../../review/policy/generate.ts';
@@ -22,7 +23,7 @@ import {
 } from '../../simulator/kms/support.ts';
 
 export const administrator = principal(role('KeyAdministrator'), { iamPolicies: [ALL_OF_KMS] });
-export const sealer = principal(role('ModelOwner'));
+export const sealer = principal(role('ModelOwner'), { sessionToken: 'token of ModelOwner' });
 export const signing = generateKeyPairSync('ec', { namedCurve: 'P-256' });
 export const recovery = generateKeyPairSync('rsa', { modulusLength: 3072 });
 export const stranger = generateKeyPairSync('rsa', { modulusLength: 3072 });
@@ -40,7 +41,7 @@ export interface Owner {
     kmsKeys: readonly string[],
     more?: { readonly bytes?: Uint8Array; readonly note?: boolean; readonly sizes?: ChunkSizes },
   ): Promise<SealResult>;
-  rewrap(folder: string, change: WrapChange, more?: Partial<Rewrap>): Rewrap;
+  rewrap(sealed: string | SealedPlace, change: WrapChange, more?: Partial<Rewrap>): Rewrap;
   close(): Promise<void>;
 }
 
@@ -79,7 +80,7 @@ export async function newOwner(): Promise<Owner> {
       });
     },
     rewrap: (sealed, change, more = {}) => ({
-      folder: sealed,
+      place: typeof sealed === 'string' ? folderPlace(sealed) : sealed,
       change,
       kmsKey: async (keyArn) => ({ client: as.sealer, keyArn }),
       deployments: [],
@@ -143,6 +144,7 @@ export function commandLine({ stand, folder }: Owner): {
       PATH: process.env.PATH,
       AWS_ACCESS_KEY_ID: sealer.accessKeyId,
       AWS_SECRET_ACCESS_KEY: sealer.secretAccessKey,
+      AWS_SESSION_TOKEN: sealer.sessionToken,
       AWS_REGION: REGION,
     },
     kms: ['--kms-endpoint', `https://127.0.0.1:${stand.kms.port}`, '--kms-ca', ca],

@@ -7,9 +7,13 @@ import { join } from 'node:path';
 import { text } from 'node:stream/consumers';
 import { CreateBucketCommand, HeadObjectCommand, S3Client } from '@aws-sdk/client-s3';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { publishedPlace } from '../../../owner/key-life/published-place.ts';
+import { rewrapModel } from '../../../owner/key-life/rewrap.ts';
+import { listPublishedModels } from '../../../owner/publish/list-models.ts';
 import { openLocalModel } from '../../../owner/publish/local-model.ts';
 import { publishToBucket } from '../../../owner/publish/to-bucket.ts';
 import { type Swift, startSwift, swiftMissing } from '../../support/swift.ts';
+import { kmsStandIn } from '../kms-stand-in.ts';
 import { BUCKET, MIB, read, type Sealed, sealIris, sha256 } from './setup.ts';
 
 const STRONGROOM = join(import.meta.dirname, '../../../scripts/strongroom.ts');
@@ -113,6 +117,40 @@ describe.skipIf(missing !== undefined)(
       });
       expect(await publish('next', '--replace')).toMatchObject({ code: 0 });
       await expectFetched(next, 'replaced.sealed');
+    }, 120_000);
+
+    it('lets a wrap be added and renewed where the model lies, and keeps what somebody else wrote meanwhile', async () => {
+      const mine = await sealIris(join(folder, 'mine'), { withKms: false });
+      await using model = await openLocalModel(mine.folder);
+      const where = { client, bucket: BUCKET, prefix: 'mine/iris.sealed' };
+      const lanes = 1;
+      const encryption = { kind: 'bucket' } as const;
+      await publishToBucket({
+        model,
+        place: { ...where, encryption },
+        replace: false,
+        discard: false,
+        lanes,
+      });
+      expect(await listPublishedModels(client, BUCKET, 'mine', undefined)).toEqual([where.prefix]);
+
+      const kms = kmsStandIn();
+      const place = publishedPlace(where, { recoveryBeside: '' });
+      const key = { kind: 'kept', dataKey: new Uint8Array(32).fill(7) } as const;
+      const request = {
+        place,
+        change: { kind: 'move', to: [kms.keyArn], remove: [], key },
+        kmsKey: async () => kms,
+        deployments: 'none',
+        now: () => new Date(),
+      } as const;
+      expect((await rewrapModel(request)).changed).toBe(true);
+      expect((await rewrapModel({ ...request, again: true })).changed).toBe(true);
+
+      const claim = await place.claimKeyFile();
+      await claim.read();
+      expect((await rewrapModel({ ...request, again: true })).changed).toBe(true);
+      await expect(claim.replace(new Uint8Array(10))).rejects.toMatchObject({ code: 'REWRAP_BUSY' });
     }, 120_000);
 
     it('says that a model is not there', async () => {
