@@ -12,6 +12,33 @@ export const clientErrors = {
     action:
       'Give PCR0 and PCR16 from your reviewer, or spell them "any"; docs/evidence.md section 6 has the format.',
   },
+  CLIENT_OPTIONS: {
+    exit: 2,
+    means: 'An option of the client is out of its range.',
+    action: 'Correct the option that the message names; client/README.md lists them.',
+  },
+  CLIENT_CERTIFICATE_UNUSABLE: {
+    exit: 2,
+    means: 'The client certificate or its key cannot be read, do not fit each other, or are not valid now.',
+    action:
+      'Give the certificate and its own key, both in PEM and within their time; renew them if they are over.',
+  },
+  CLIENT_CERTIFICATE_REQUIRED: {
+    exit: 1,
+    means: 'The enclave admits only callers with a client certificate, and none was shown.',
+    action:
+      'Ask whoever deployed the enclave for a certificate, and give it with its key; no request was sent.',
+  },
+  CLIENT_CERTIFICATE_REFUSED: {
+    exit: 1,
+    means: 'The enclave does not admit the client certificate that it was shown.',
+    action: 'Ask whoever deployed the enclave which CA and names it admits; no request was sent.',
+  },
+  CLIENT_CLOSED: {
+    exit: 2,
+    means: 'A request was made after the client was closed, or while it was being ended.',
+    action: 'Connect again; make requests before close().',
+  },
   CLIENT_UNREACHABLE: {
     exit: 3,
     means: 'No connection could be opened, or it ended before TLS was set up.',
@@ -90,8 +117,14 @@ export const clientErrors = {
   },
   CLIENT_ANSWER_LOST: {
     exit: 3,
-    means: 'The connection ended while a request waited for its answer.',
-    action: 'Try again if asking twice does no harm: whether the request was computed is not known.',
+    means: 'The connection ended before the answer was whole, or the answer took too long.',
+    action:
+      'Try again if asking twice does no harm: whether the request was computed is not known. What came of the answer is not whole.',
+  },
+  CLIENT_ANSWER_MALFORMED: {
+    exit: 1,
+    means: 'The answer to a request is not HTTP/1.1, or does not say where it ends.',
+    action: 'Do not use the answer; report it to the operator with the message.',
   },
   CLIENT_REQUEST_REFUSED: {
     exit: 1,

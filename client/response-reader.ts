@@ -5,12 +5,15 @@
  * differently are how responses get smuggled. Here exactly one is accepted: status 200, one Content-Length,
  * that many bytes, and then silence. No interim (1xx) responses, no chunks, no encodings, no folded lines, no
  * line ending but CRLF. Head and body are bounded before they are kept.
+ *
+ * One other answer is read whole: the refusal of a client certificate, whose code says what to do about it.
  */
 import { EVIDENCE_MAX_BYTES } from '../shared/evidence/evidence.ts';
 import { ClientError } from './errors.ts';
 
 export const HEAD_MAX_BYTES = 8 * 1024;
 const HEADER_FIELDS_MAX = 64;
+const REFUSAL_MAX_BYTES = 4096;
 
 const STATUS_LINE = /^HTTP\/1\.1 ([1-9][0-9]{2}) [\t\x20-\x7e\x80-\xff]*$/;
 /** RFC 9110 5.1 and 5.5: a token, a colon, a value without control characters. */
@@ -21,6 +24,7 @@ export class ResponseReader {
   #head: Uint8Array = new Uint8Array(0);
   #body: Uint8Array | undefined;
   #bodyFilled = 0;
+  #refused = false;
 
   /** Takes the next bytes; true once the response is whole. Throws ClientError, and is then of no further use. */
   push(chunk: Uint8Array): boolean {
@@ -39,7 +43,9 @@ export class ResponseReader {
     }
     body.set(rest, this.#bodyFilled);
     this.#bodyFilled += rest.length;
-    return this.#bodyFilled === body.length;
+    if (this.#bodyFilled < body.length) return false;
+    if (this.#refused) throw refusalIn(body);
+    return true;
   }
 
   /** The whole body. */
@@ -60,14 +66,22 @@ export class ResponseReader {
       this.#head = joined;
       return undefined;
     }
-    this.#body = new Uint8Array(bodyLengthOf(joined.toString('latin1', 0, end)));
+    const { refused, length } = bodyOf(joined.toString('latin1', 0, end));
+    this.#refused = refused;
+    this.#body = new Uint8Array(length);
     this.#head = new Uint8Array(0);
     return chunk.subarray(end + 4 - before);
   }
 }
 
-/** Checks the head and returns the length of the body. */
-function bodyLengthOf(head: string): number {
+interface BodyToCome {
+  /** It says why the caller is refused, in place of evidence. */
+  readonly refused: boolean;
+  readonly length: number;
+}
+
+/** Checks the head. */
+function bodyOf(head: string): BodyToCome {
   const [statusLine = '', ...lines] = head.split('\r\n');
   const status = STATUS_LINE.exec(statusLine)?.[1];
   if (status === undefined) throw malformed(`its status line is ${shown(statusLine)}`);
@@ -78,7 +92,8 @@ function bodyLengthOf(head: string): number {
       `The enclave answers ${status}; try again in ${retryAfter(fields)}.`,
     );
   }
-  if (status !== '200') {
+  const refused = status === '403';
+  if (status !== '200' && !refused) {
     throw new ClientError('CLIENT_NO_EVIDENCE', `Expected evidence with status 200, found status ${status}.`);
   }
 
@@ -90,7 +105,7 @@ function bodyLengthOf(head: string): number {
       `its content-type is ${shown(fields.get('content-type')?.join())}, not "application/json"`,
     );
   }
-  if (fields.get('connection')?.some((value) => /close/i.test(value))) {
+  if (!refused && fields.get('connection')?.some((value) => /close/i.test(value))) {
     throw new ClientError('CLIENT_BUSY', 'The enclave is about to close this connection; try again.');
   }
   const lengths = fields.get('content-length') ?? [];
@@ -98,10 +113,20 @@ function bodyLengthOf(head: string): number {
   if (lengths.length !== 1 || length === undefined || !CONTENT_LENGTH.test(length)) {
     throw malformed(`expected one content-length with a plain number, found ${shown(lengths.join(' and '))}`);
   }
-  if (Number(length) > EVIDENCE_MAX_BYTES) {
-    throw malformed(`its body has ${length} bytes, more than ${EVIDENCE_MAX_BYTES}`);
+  const limit = refused ? REFUSAL_MAX_BYTES : EVIDENCE_MAX_BYTES;
+  if (Number(length) > limit) throw malformed(`its body has ${length} bytes, more than ${limit}`);
+  return { refused, length: Number(length) };
+}
+
+/** `{"error": text, "code": code}` (docs/serving.md section 4). Of what nobody has verified, only the code is repeated. */
+function refusalIn(body: Uint8Array): ClientError {
+  const [, code] = /"code":"(CALLER_[A-Z_]{1,40})"/.exec(Buffer.from(body).toString('latin1')) ?? [];
+  if (code === undefined) {
+    return new ClientError('CLIENT_NO_EVIDENCE', 'Expected evidence with status 200, found status 403.');
   }
-  return Number(length);
+  return code === 'CALLER_CERTIFICATE_REQUIRED'
+    ? new ClientError('CLIENT_CERTIFICATE_REQUIRED', 'The enclave asks for a client certificate.')
+    : new ClientError('CLIENT_CERTIFICATE_REFUSED', `The enclave refuses the client certificate: ${code}.`);
 }
 
 function readFields(lines: readonly string[]): ReadonlyMap<string, readonly string[]> {

@@ -10,26 +10,34 @@
 import { createHash } from 'node:crypto';
 import net from 'node:net';
 import tls from 'node:tls';
+import { codeOf } from '../shared/errors.ts';
 import { EXPORTER_BYTES, EXPORTER_LABEL } from '../shared/evidence/evidence.ts';
 import { TLS_PROFILE } from '../shared/tls-profile.ts';
+import type { ClientCertificate } from './client-certificate.ts';
 import { ClientError } from './errors.ts';
 import { ResponseReader } from './response-reader.ts';
 
-export interface Deadline {
+export interface SessionSettings {
   /** For connection, handshake, request and response together. */
   readonly timeoutMs: number;
+  readonly clientCertificate?: ClientCertificate | undefined;
+  /** Ends the session, until its socket is released; what is awaited then rejects with the signal's reason. */
+  readonly signal?: AbortSignal | undefined;
 }
 
 export class TlsSession {
   readonly #socket: tls.TLSSocket;
   #reader: ResponseReader | undefined;
-  #settle: { resolve(body: Uint8Array): void; reject(error: ClientError): void } | undefined;
-  #failure: ClientError | undefined;
+  #settle: { resolve(body: Uint8Array): void; reject(error: Error): void } | undefined;
+  #failure: Error | undefined;
   #released = false;
   readonly #deadline: NodeJS.Timeout;
+  readonly #signal: AbortSignal | undefined;
 
-  private constructor(socket: tls.TLSSocket, timeoutMs: number) {
+  private constructor(socket: tls.TLSSocket, { timeoutMs, signal }: SessionSettings) {
     this.#socket = socket;
+    this.#signal = signal;
+    signal?.addEventListener('abort', this.#onAbort);
     this.#deadline = setTimeout(() => {
       this.#fail(new ClientError('CLIENT_TIMEOUT', `No evidence within ${timeoutMs} ms.`));
     }, timeoutMs);
@@ -41,7 +49,9 @@ export class TlsSession {
   }
 
   /** Rejects with ClientError `CLIENT_UNREACHABLE`, `CLIENT_TLS` or `CLIENT_TIMEOUT`. */
-  static async open(origin: URL, { timeoutMs }: Deadline): Promise<TlsSession> {
+  static async open(origin: URL, settings: SessionSettings): Promise<TlsSession> {
+    settings.signal?.throwIfAborted();
+    const { cert, key } = settings.clientCertificate ?? {};
     const host = origin.hostname.replace(/^\[|\]$/g, '');
     const socket = tls.connect({
       ...TLS_PROFILE,
@@ -53,9 +63,10 @@ export class TlsSession {
       ALPNProtocols: ['http/1.1'],
       rejectUnauthorized: false,
       ca: [],
+      ...(cert === undefined ? {} : { cert: cert as string, key: key as string }),
     });
     socket.setNoDelay(true);
-    const session = new TlsSession(socket, timeoutMs);
+    const session = new TlsSession(socket, settings);
     await session.#handshake();
     return session;
   }
@@ -69,7 +80,7 @@ export class TlsSession {
       this.#settle = {
         resolve: () => resolve(),
         // An error here has no ClientError's code yet: which it gets depends on how far the connection came.
-        reject: (error) => reject(error.code === 'CLIENT_CONNECTION_LOST' ? early(error, connected) : error),
+        reject: (error) => reject(early(error, connected)),
       };
       this.#socket.once('secureConnect', () => {
         if (this.#socket.getProtocol() !== 'TLSv1.3' || this.#socket.isSessionReused()) {
@@ -145,7 +156,7 @@ export class TlsSession {
         this.#settle.resolve(this.#reader.body);
         this.#settle = undefined;
       } catch (error) {
-        this.#fail(error as ClientError);
+        this.#fail(error as Error);
         return;
       }
     }
@@ -156,14 +167,21 @@ export class TlsSession {
   }
 
   readonly #onError = (cause: Error): void => {
-    this.#fail(new ClientError('CLIENT_CONNECTION_LOST', `The connection broke: ${cause.message}`, cause));
+    this.#fail(
+      refusedCertificate(cause) ??
+        new ClientError('CLIENT_CONNECTION_LOST', `The connection broke: ${cause.message}`, cause),
+    );
   };
 
   readonly #onClose = (): void => {
     this.#fail(new ClientError('CLIENT_CONNECTION_LOST', 'The server closed the connection.'));
   };
 
-  #fail(error: ClientError): void {
+  readonly #onAbort = (): void => {
+    this.#fail(this.#signal?.reason);
+  };
+
+  #fail(error: Error): void {
     if (this.#failure !== undefined || this.#released) return;
     this.#failure = error;
     clearTimeout(this.#deadline);
@@ -180,13 +198,15 @@ export class TlsSession {
     this.#socket.off('error', this.#onError);
     this.#socket.off('end', this.#onClose);
     this.#socket.off('close', this.#onClose);
+    this.#signal?.removeEventListener('abort', this.#onAbort);
   }
 }
 
 /** All that a parent can do for its callers while there is no enclave is to reset them. */
 const ENDED = ['ECONNRESET', 'EPIPE', 'ETIMEDOUT', 'CLIENT_CONNECTION_LOST'];
 
-function early(error: ClientError, connected: boolean): ClientError {
+function early(error: Error, connected: boolean): Error {
+  if (codeOf(error) !== 'CLIENT_CONNECTION_LOST') return error;
   const cause = error.cause ?? error;
   if (!connected) {
     return new ClientError('CLIENT_UNREACHABLE', `No connection could be opened: ${error.message}`, cause);
@@ -194,4 +214,29 @@ function early(error: ClientError, connected: boolean): ClientError {
   return ENDED.includes((cause as { code?: string }).code ?? '')
     ? new ClientError('CLIENT_UNREACHABLE', `Nothing was said before the end: ${error.message}`, cause)
     : new ClientError('CLIENT_TLS', `The TLS handshake failed: ${error.message}`, cause);
+}
+
+const CERTIFICATE_ALERT =
+  /ALERT_(?:BAD_CERTIFICATE|UNSUPPORTED_CERTIFICATE|CERTIFICATE_(?:REVOKED|EXPIRED|UNKNOWN)|UNKNOWN_CA|ACCESS_DENIED)$/;
+
+/**
+ * In TLS 1.3 a client's handshake ends before the server has looked at its certificate (RFC 8446 4.4.2.4), so a
+ * refusal arrives later, as an alert where an answer was expected.
+ */
+function refusedCertificate(cause: Error): ClientError | undefined {
+  const { code = '' } = cause as { code?: string };
+  if (code.endsWith('ALERT_CERTIFICATE_REQUIRED')) {
+    return new ClientError(
+      'CLIENT_CERTIFICATE_REQUIRED',
+      'The enclave asks for a client certificate.',
+      cause,
+    );
+  }
+  const alert = CERTIFICATE_ALERT.exec(code)?.[0].replaceAll('_', ' ').toLowerCase();
+  if (alert === undefined) return undefined;
+  return new ClientError(
+    'CLIENT_CERTIFICATE_REFUSED',
+    `The enclave refuses the client certificate: ${alert}.`,
+    cause,
+  );
 }

@@ -2,12 +2,11 @@ import { randomBytes } from 'node:crypto';
 import type { TLSSocket } from 'node:tls';
 import { EVIDENCE_PATH, NONCE_BYTES } from '../shared/evidence/evidence.ts';
 import type { CheckedExpectations } from './expectations.ts';
-import { TlsSession } from './tls-session.ts';
+import { type SessionSettings, TlsSession } from './tls-session.ts';
 import { type EnclaveEvidence, verifyEvidence } from './verify-evidence.ts';
 
-export interface OpenSettings {
+export interface OpenSettings extends SessionSettings {
   readonly now: () => Date;
-  readonly timeoutMs: number;
 }
 
 /** Proves to the constructor that the caller is in this file, also where types are gone. */
@@ -28,9 +27,9 @@ export class VerifiedConnection {
   static async open(
     origin: URL,
     expected: CheckedExpectations,
-    { now, timeoutMs }: OpenSettings,
+    { now, ...settings }: OpenSettings,
   ): Promise<VerifiedConnection> {
-    const session = await TlsSession.open(origin, { timeoutMs });
+    const session = await TlsSession.open(origin, settings);
     try {
       const nonce = randomBytes(NONCE_BYTES);
       const response = await session.ask(evidenceRequest(origin, nonce));

@@ -96,7 +96,7 @@ export interface RawServer {
 export async function startRawServer(
   identityOf: (connectionIndex: number) => TlsIdentity,
   serve: (socket: tls.TLSSocket, connectionIndex: number) => void,
-  options: tls.SecureContextOptions = {},
+  options: tls.SecureContextOptions & Pick<tls.TLSSocketOptions, 'requestCert' | 'rejectUnauthorized'> = {},
 ): Promise<RawServer> {
   const connections: tls.TLSSocket[] = [];
   const resumed: boolean[] = [];
@@ -112,7 +112,14 @@ export async function startRawServer(
       cert: certificatePem,
       ...options,
     });
-    const socket = new tls.TLSSocket(plain, { isServer: true, secureContext, ALPNProtocols: ['http/1.1'] });
+    const { requestCert = false, rejectUnauthorized = false } = options;
+    const socket = new tls.TLSSocket(plain, {
+      isServer: true,
+      secureContext,
+      ALPNProtocols: ['http/1.1'],
+      requestCert,
+      rejectUnauthorized,
+    });
     socket.on('error', () => {});
     socket.once('secure', () => {
       connections.push(socket);
