@@ -33,5 +33,6 @@ export const COMMANDS: Readonly<Record<string, () => Promise<{ readonly command:
   'bucket audit': () => import('./commands/bucket-audit.ts'),
   'bucket configure': () => import('./commands/bucket-configure.ts'),
   'policy generate': () => import('./commands/policy-generate.ts'),
+  'receipt verify': () => import('./commands/receipt-verify.ts'),
   'attestation verify': () => import('./commands/attestation-verify.ts'),
 };

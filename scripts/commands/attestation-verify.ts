@@ -1,7 +1,6 @@
 import { Buffer } from 'node:buffer';
-import { open } from 'node:fs/promises';
 import { parseArgs } from 'node:util';
-import { awsNitroAnchor, simulationAnchor, type TrustAnchor } from '../../shared/attestation/anchors.ts';
+import { awsNitroAnchor, type TrustAnchor } from '../../shared/attestation/anchors.ts';
 import { isDebugImage } from '../../shared/attestation/expect.ts';
 import { type CheckResult, type Explanation, explainAttestation } from '../../shared/attestation/explain.ts';
 import { DOCUMENT_MAX_BYTES } from '../../shared/attestation/limits.ts';
@@ -9,6 +8,7 @@ import type { UnverifiedDocument } from '../../shared/attestation/parse.ts';
 import { isZeroPcr } from '../../shared/pcr.ts';
 import type { Command, CommandIo } from '../command.ts';
 import { CommandError } from '../errors.ts';
+import { fromBase64, parseTime, readAnchor, readSmall } from '../proof-input.ts';
 
 const HELP = `
 Usage: strongroom attestation verify DOC [--at TIME] [--root FILE] [--json]
@@ -41,7 +41,7 @@ interface Options {
 async function run(args: readonly string[], io: CommandIo): Promise<number> {
   const options = parse(args);
   const anchor = options.root === undefined ? awsNitroAnchor() : await readAnchor(options.root);
-  const bytes = fromBase64(await readSmall(options.path, io));
+  const bytes = fromBase64(await readSmall(options.path, io.stdin, READ_MAX_BYTES));
   let at: Date | undefined;
   const explanation = explainAttestation(bytes, (parsed) => {
     at = options.at === 'document' ? new Date(parsed.untrusted.timestampMs) : options.at;
@@ -72,60 +72,12 @@ function parse(args: readonly string[]): Options {
   const [path, ...others] = positionals;
   if (path === undefined || others.length > 0)
     throw new CommandError('USAGE', 'Expected exactly one document.');
-  return { path, at: parseTime(values.at), root: values.root, json: values.json };
-}
-
-/** ISO 8601 with a zone: a time without one would mean another instant on another machine. */
-const ISO_TIME = /^\d{4}-\d\d-\d\dT\d\d:\d\d(:\d\d(\.\d{1,3})?)?(Z|[+-]\d\d:\d\d)$/;
-
-function parseTime(text: string | undefined): Date | 'document' {
-  if (text === undefined) return new Date();
-  if (text === 'document') return text;
-  const time = new Date(text);
-  if (!ISO_TIME.test(text) || Number.isNaN(time.getTime())) {
-    throw new CommandError(
-      'USAGE',
-      `Expected --at "document" or a time with a zone such as 2024-11-30T16:22:48Z, found "${text}".`,
-    );
-  }
-  return time;
+  const at = parseTime(values.at, 'document') ?? new Date();
+  return { path, at, root: values.root, json: values.json };
 }
 
 /** Base64 of the largest document, with line breaks. */
 const READ_MAX_BYTES = Math.ceil(DOCUMENT_MAX_BYTES / 3) * 4 + 1024;
-
-async function readAnchor(path: string): Promise<TrustAnchor> {
-  const bytes = await readFileBounded(path);
-  const text = Buffer.from(bytes).toString('latin1');
-  return simulationAnchor(text.trimStart().startsWith('-----BEGIN') ? text : bytes);
-}
-
-function readSmall(path: string, io: CommandIo): Promise<Uint8Array> {
-  return path === '-' ? readStream(io.stdin) : readFileBounded(path);
-}
-
-async function readFileBounded(path: string): Promise<Uint8Array> {
-  await using file = await open(path);
-  return await readStream(file.createReadStream({ end: READ_MAX_BYTES, autoClose: false }));
-}
-
-async function readStream(stream: NodeJS.ReadableStream): Promise<Uint8Array> {
-  const parts: Buffer[] = [];
-  let size = 0;
-  for await (const part of stream) {
-    parts.push(Buffer.from(part));
-    size += part.length;
-    if (size > READ_MAX_BYTES) break;
-  }
-  return Buffer.concat(parts);
-}
-
-/** A document begins with 84 or d2, which base64 text never does. */
-function fromBase64(bytes: Uint8Array): Uint8Array {
-  const text = Buffer.from(bytes).toString('latin1').trim();
-  if (!/^[A-Za-z0-9+/_-][A-Za-z0-9+/_\s-]*={0,2}$/.test(text)) return bytes;
-  return Buffer.from(text, text.includes('-') || text.includes('_') ? 'base64url' : 'base64');
-}
 
 const MARKS: Record<CheckResult['outcome'], string> = {
   passed: '[x]',

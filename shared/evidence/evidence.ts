@@ -10,7 +10,7 @@
  * This file is what both ends share. encode.ts is the enclave's side and decode.ts the client's.
  */
 import { createHash } from 'node:crypto';
-import { encodeCbor } from '../cbor.ts';
+import { type CborValue, encodeCbor } from '../cbor.ts';
 import { EvidenceError } from './errors.ts';
 
 /** RFC 8446 7.5 and RFC 5705 4: labels of one's own begin with "EXPORTER" to stay clear of TLS's. */
@@ -87,16 +87,19 @@ export function canonicalModels(models: readonly LoadedModel[]): readonly Loaded
   return sorted;
 }
 
-/**
- * SHA-384 of the CBOR array of [name, version, manifest digest, content id] arrays in canonical order, digests
- * as byte strings, an absent manifest as null (docs/evidence.md section 3).
- */
-export function modelsDigest(models: readonly LoadedModel[]): Uint8Array {
-  const list = canonicalModels(models).map(({ name, version, manifestSha256, contentId }) => [
+/** The CBOR array of [name, version, manifest digest, content id] arrays in canonical order, digests as byte strings. */
+export function modelsAsCbor(models: readonly LoadedModel[]): CborValue[] {
+  return canonicalModels(models).map(({ name, version, manifestSha256, contentId }) => [
     name,
     version,
     manifestSha256 === null ? null : Buffer.from(manifestSha256, 'hex'),
     Buffer.from(contentId, 'hex'),
   ]);
-  return createHash('sha384').update(encodeCbor(list)).digest();
+}
+
+/** SHA-384 of that array; an absent manifest is null in it (docs/evidence.md section 3). */
+export function modelsDigest(models: readonly LoadedModel[]): Uint8Array {
+  return createHash('sha384')
+    .update(encodeCbor(modelsAsCbor(models)))
+    .digest();
 }
