@@ -117,8 +117,10 @@ beforeEach(() => {
 const asking = (hasReceiptKey = (key: Uint8Array) => Buffer.from(key).equals(issuer.publicKey)) =>
   withReceipts({ fetch: enclave.fetch, hasReceiptKey }, platform.expectations);
 const PATH = '/v2/models/iris/infer';
-const post = (body: NonNullable<RequestInit['body']> | null, headers: Record<string, string> = { 'content-type': JSON_TYPE }) =>
-  asking()(PATH, { method: 'POST', body, headers });
+const post = (
+  body: NonNullable<RequestInit['body']> | null,
+  headers: Record<string, string> = { 'content-type': JSON_TYPE },
+) => asking()(PATH, { method: 'POST', body, headers });
 const codeOf = async (response: Response) =>
   receiptOf(response).then(
     () => undefined,
