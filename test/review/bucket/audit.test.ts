@@ -4,6 +4,7 @@ import type { Outcome } from '../../../review/bucket/finding.ts';
 import { auditSarif } from '../../../review/bucket/report-sarif.ts';
 import { auditText } from '../../../review/bucket/report-text.ts';
 import type { BucketSnapshot } from '../../../review/bucket/snapshot.ts';
+import { sarifFaults } from '../../support/sarif-schema.ts';
 import {
   ACCOUNT,
   ARN,
@@ -447,6 +448,7 @@ describe('reports', () => {
     // biome-ignore lint/suspicious/noExplicitAny: a document of another standard
     const sarif = auditSarif(auditBucket(broken), '1.2.3') as any;
     const [run] = sarif.runs;
+    expect(sarifFaults(sarif)).toEqual([]);
     expect(sarif.version).toBe('2.1.0');
     expect(run.tool.driver.rules.map(({ id }: { id: string }) => id)).toEqual(
       BUCKET_CHECKS.map(({ id }) => id),

@@ -186,7 +186,7 @@ function read(text = ''): string {
 
 /** Names of tags with the names of their attributes, in order. */
 function tagsOf(page: string): string[] {
-  return [...page.matchAll(/<([a-z!/][\w-]*)((?:\s+[\w:-]+(?:="[^"]*")?)*)\s*\/?>/gi)].map(
+  return [...page.matchAll(/<(\/?[a-z!][\w-]*)([^<>]*)>/gi)].map(
     ([, name, attributes = '']) =>
       `${name} ${[...attributes.matchAll(/([\w:-]+)="[^"]*"/g)].map(([, one]) => one)}`,
   );
