@@ -11,6 +11,7 @@ import { performance } from 'node:perf_hooks';
 import { CONTROL_PORT, SERVICE_PORT } from '../link/ports.ts';
 import { startOpeningThreads } from '../shared/sealed-model/opening-threads.ts';
 import { SERIAL_BYTES } from '../shared/x509/write.ts';
+import { DenyListWatch } from './clients/deny-list.ts';
 import { ClientDoor, type Door, doorForAnyone } from './clients/door.ts';
 import { EnclaveClock } from './clock.ts';
 import { freeDroppedKeys } from './dropped-keys.ts';
@@ -56,7 +57,7 @@ export async function boot(platform: Platform): Promise<Server> {
     loaded.push(await load(model, measured, { nsm, host, platform, engineUid, reached }));
   }
 
-  const server = await serve(loaded, measured, { nsm, platform, clock, report });
+  const server = await serve(loaded, measured, { nsm, host, platform, clock, report });
   await reached('serving');
   return server;
 }
@@ -122,14 +123,28 @@ async function load(
 }
 
 /** Whom the deployment lets in. */
-function openDoor({ clients, perClient }: MeasuredDeployment['deployment'], clock: EnclaveClock): Door {
+async function openDoor(
+  { clients, perClient }: MeasuredDeployment['deployment'],
+  { host, clock, report }: Serving,
+): Promise<Door> {
   if (clients === 'anyone') return doorForAnyone(perClient);
-  const monotonicMs = (): number => performance.now();
-  return new ClientDoor({ rules: clients, denyList: undefined, now: () => clock.now(), monotonicMs });
+  const now = (): Date => clock.now();
+  const { denyListSigner: signer } = clients;
+  const denyList =
+    signer === undefined
+      ? undefined
+      : await DenyListWatch.start({
+          fetch: () => host.fetchDenyList(),
+          signer,
+          now,
+          observe: (event) => report.denyList(event),
+        });
+  return new ClientDoor({ rules: clients, denyList, now, monotonicMs: () => performance.now() });
 }
 
 interface Serving {
   readonly nsm: Nsm;
+  readonly host: HostService;
   readonly platform: Platform;
   readonly clock: EnclaveClock;
   readonly report: Report;
@@ -139,8 +154,9 @@ interface Serving {
 async function serve(
   loaded: readonly LoadedModel[],
   measured: MeasuredDeployment,
-  { nsm, platform, clock, report }: Serving,
+  serving: Serving,
 ): Promise<Server> {
+  const { nsm, platform, clock, report } = serving;
   const identity = createTlsIdentity(clock.now(), randomFillSync(new Uint8Array(SERIAL_BYTES)));
   const evidence = createEvidenceIssuer({
     nsm,
@@ -166,7 +182,7 @@ async function serve(
       engine,
     })),
     limits: measured.deployment.limits,
-    door: openDoor(measured.deployment, clock),
+    door: await openDoor(measured.deployment, serving),
     observe: (event) => report.request(event),
   });
   await platform.link.listen(CONTROL_PORT, serveControl(server));

@@ -5,6 +5,7 @@
  */
 import { performance } from 'node:perf_hooks';
 import type { TelemetryEvent } from '../shared/deployment/deployment.ts';
+import type { DenyListEvent } from './clients/deny-list.ts';
 import type { HostService } from './host/host-service.ts';
 import type { RequestEvent } from './serve/server.ts';
 
@@ -38,6 +39,10 @@ export class Report {
   /** The NSM did not vouch for a connection; its caller was only told to come again. */
   evidenceFailed(): void {
     this.#counters.failed++;
+  }
+
+  denyList(event: DenyListEvent): void {
+    this.#send('deny-list', { ...event });
   }
 
   /** Sends the counters now and then, while there is something new to send. */

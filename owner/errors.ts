@@ -108,6 +108,11 @@ export const ownerErrors = {
     means: 'The parts fit together, but nothing that was given proves who made them.',
     action: 'Give --signer PUBLIC (or --content-id ID, or --key-file FILE) from a source that you trust.',
   },
+  OWNER_NOT_DENIED: {
+    exit: 1,
+    means: 'An entry should be taken out of a deny list that does not have it.',
+    action: 'See the entries with "strongroom deny-list show", and spell this one as it stands there.',
+  },
 } as const satisfies ErrorTable;
 
 export class OwnerError extends StrongroomError<keyof typeof ownerErrors> {

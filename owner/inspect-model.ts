@@ -6,6 +6,7 @@
 import type { KeyObject } from 'node:crypto';
 import { stat } from 'node:fs/promises';
 import { join } from 'node:path';
+import { keyIdOf } from '../shared/dsse.ts';
 import { parseStrictJson } from '../shared/json.ts';
 import { encryptionContextOf, type Head } from '../shared/sealed-model/head.ts';
 import { expectKeyFileOf, type KeyFile, parseKeyFile } from '../shared/sealed-model/key-file.ts';
@@ -17,7 +18,6 @@ import {
   parseStatement,
   verifyManifest,
 } from '../shared/sealed-model/manifest.ts';
-import { keyIdOf } from '../shared/sealed-model/manifest-sign.ts';
 import { readHead, readSealedPart, readSealedPartIfThere } from './sealed-folder.ts';
 
 export interface SealedDescription {

@@ -9,6 +9,7 @@ import type { Duplex } from 'node:stream';
 import { Exchanges } from '../link/exchanges.ts';
 import type { Link, Listener } from '../link/link.ts';
 import { HOST_SERVICE_PORT } from '../link/ports.ts';
+import { DENY_LIST_MAX_BYTES } from '../shared/deny-list/deny-list.ts';
 import { DEPLOYMENT_MAX_BYTES } from '../shared/deployment/deployment.ts';
 import { TELEMETRY_MAX_BYTES } from '../shared/telemetry.ts';
 import { type CredentialsProvider, encodeAwsCredentials } from './credentials/provider.ts';
@@ -34,10 +35,13 @@ export const HOST_SERVICE_LIMITS: HostServiceLimits = {
   keepAliveTimeoutMs: 60_000,
 };
 const MAX_HEADER_BYTES = 8 * 1024;
+const KNOWN = ['/deployment', '/deny-list', '/credentials'];
 
 /** Read anew for every request, so that a reload changes the next answer and no running one. */
 export interface HostServiceSources {
   readonly deploymentPath: string;
+  /** Undefined if there is none. */
+  readonly denyListPath?: string | undefined;
   readonly models: ModelStore;
   readonly credentials: CredentialsProvider;
 }
@@ -140,7 +144,7 @@ async function route(
     return takeTelemetry(request, response, options);
   }
   const model = parseModelPath(path);
-  const known = model !== undefined || path === '/deployment' || path === '/credentials';
+  const known = model !== undefined || KNOWN.includes(path);
   if (!known) {
     counters.add('host.refused.not-found');
     return answerStatus(response, 404, { connection: 'close' });
@@ -155,6 +159,12 @@ async function route(
   if (path === '/deployment') {
     counters.add('host.deployment');
     const bytes = await readBounded(sources.deploymentPath, DEPLOYMENT_MAX_BYTES);
+    return bytes === undefined ? answerStatus(response, 500) : answerBytes(response, bytes);
+  }
+  if (path === '/deny-list') {
+    counters.add('host.deny-list');
+    if (sources.denyListPath === undefined) return answerStatus(response, 404);
+    const bytes = await readBounded(sources.denyListPath, DENY_LIST_MAX_BYTES);
     return bytes === undefined ? answerStatus(response, 500) : answerBytes(response, bytes);
   }
   counters.add('host.credentials');

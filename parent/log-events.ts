@@ -43,6 +43,7 @@ export const LOG_EVENTS: Readonly<Record<string, LoggedEvent>> = {
   'certificate-expired': { level: 'error', fields: ['name', 'days', 'notAfter'] },
 
   'enclave-boot': { level: 'info', fields: ['step', 'outcome', 'durationMs', 'code'] },
+  'enclave-deny-list': { level: 'info', fields: ['outcome', 'sequence', 'code'] },
   'enclave-requests': {
     level: 'info',
     fields: ['connections', 'served', 'refused', 'failed', 'overloaded'],

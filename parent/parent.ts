@@ -144,6 +144,7 @@ function inForce(config: ParentConfig, observe: Observe) {
     handedOut: credentials.expiration,
     sources: {
       deploymentPath: config.deploymentPath,
+      denyListPath: config.denyListPath,
       models: storeOf(config, credentials.provider, observe),
       credentials: credentials.provider,
     },

@@ -18,6 +18,7 @@ type FieldKind = 'count' | 'word' | 'code';
 const FIELDS: Readonly<Record<TelemetryEvent, Readonly<Record<string, FieldKind>>>> = {
   boot: { step: 'word', outcome: 'word', durationMs: 'count', code: 'code' },
   requests: { connections: 'count', served: 'count', refused: 'count', failed: 'count', overloaded: 'count' },
+  'deny-list': { outcome: 'word', sequence: 'count', code: 'code' },
 };
 
 const WORD = /^[a-z][a-z0-9-]{0,47}$/;

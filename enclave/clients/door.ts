@@ -124,7 +124,7 @@ export class ClientDoor implements Door {
     return visit === undefined || this.#isExpired(visit);
   }
 
-  #expectNotDenied({ certificate, name }: IdentifiedClient): void {
+  #expectNotDenied({ certificate }: IdentifiedClient): void {
     const { denyList, now } = this.#options;
     if (denyList === undefined) return;
     const list = denyList.current(now());
@@ -133,7 +133,7 @@ export class ClientDoor implements Door {
         retryAfterSeconds: 10,
       });
     }
-    if (list.denies({ name, ...certificate })) {
+    if (list.denies(certificate)) {
       throw new ApiError('CALLER_DENIED', 'this client, or its certificate, is on the deny list');
     }
   }
@@ -142,7 +142,7 @@ export class ClientDoor implements Door {
   #cutDenied(): void {
     for (const [socket, { client }] of this.#visits) {
       const list = this.#options.denyList?.current(this.#options.now());
-      if (list?.denies({ name: client.name, ...client.certificate })) socket.destroy();
+      if (list?.denies(client.certificate)) socket.destroy();
     }
   }
 

@@ -14,6 +14,7 @@ import {
   CREDENTIALS_MAX_BYTES,
   parseAwsCredentials,
 } from '../../shared/credentials/aws-credentials.ts';
+import { DENY_LIST_MAX_BYTES } from '../../shared/deny-list/deny-list.ts';
 import { DEPLOYMENT_MAX_BYTES } from '../../shared/deployment/deployment.ts';
 import type { PayloadSource } from '../../shared/sealed-model/source.ts';
 import type { TelemetryLine } from '../../shared/telemetry.ts';
@@ -26,6 +27,8 @@ export type ModelFile = 'head' | 'key.json' | 'manifest.json';
 export interface HostService {
   /** The deployment document's bytes, at most 64 KiB. */
   fetchDeployment(): Promise<Uint8Array>;
+  /** A signed deny list's bytes, at most 512 KiB. */
+  fetchDenyList(): Promise<Uint8Array>;
   fetchModelFile(model: string, file: ModelFile, maxBytes: number): Promise<Uint8Array>;
   /** The payload by ranges; reads run in parallel over pooled connections. */
   payloadSource(model: string, sizeBytes: number): PayloadSource;
@@ -43,6 +46,7 @@ export function hostService(link: Link, limits: HttpLimits = HTTP_LIMITS): HostS
   const telemetry = telemetryQueue(http);
   return {
     fetchDeployment: () => fetchWhole(http, '/deployment', DEPLOYMENT_MAX_BYTES),
+    fetchDenyList: () => fetchWhole(http, '/deny-list', DENY_LIST_MAX_BYTES),
     fetchModelFile: async (model, file, maxBytes) => fetchWhole(http, modelPath(model, file), maxBytes),
     payloadSource: (model, sizeBytes) => payloadOverHttp(http, modelPath(model, 'payload'), sizeBytes),
     fetchCredentials: async () =>

@@ -4,8 +4,9 @@
  * reference implementation computes it; who signed is decided by trying the expected key.
  */
 import { createHash, createPublicKey, type KeyObject, sign, verify } from 'node:crypto';
+import { preAuthenticationEncoding } from '../../shared/dsse.ts';
 import { decodeBase64 } from '../../shared/sealed-model/json-shapes.ts';
-import { PAYLOAD_TYPE, preAuthenticationEncoding } from '../../shared/sealed-model/manifest.ts';
+import { PAYLOAD_TYPE } from '../../shared/sealed-model/manifest.ts';
 import { OmsError } from './errors.ts';
 import { malformed, parseJson, record, STATEMENT_MAX_BYTES, unsupported } from './statement.ts';
 

@@ -5,6 +5,7 @@
  */
 import type { KeyObject } from 'node:crypto';
 import { join } from 'node:path';
+import { keyIdOf } from '../../shared/dsse.ts';
 import { codeOf, type StrongroomError } from '../../shared/errors.ts';
 import { SealedModelError } from '../../shared/sealed-model/errors.ts';
 import type { Head } from '../../shared/sealed-model/head.ts';
@@ -16,7 +17,6 @@ import {
   parseStatement,
   verifyManifest,
 } from '../../shared/sealed-model/manifest.ts';
-import { keyIdOf } from '../../shared/sealed-model/manifest-sign.ts';
 import { type FileSource, fileSource } from '../../shared/sealed-model/source.ts';
 import { OwnerError } from '../errors.ts';
 import { type ModelKey, withModelKey } from '../model-key.ts';

@@ -105,6 +105,7 @@ export const METRIC_FAMILIES: readonly MetricFamily[] = [
     help: "The enclave's requests to the host service, by route.",
     from: {
       'host.deployment': { route: 'deployment' },
+      'host.deny-list': { route: 'deny-list' },
       'host.models': { route: 'models' },
       'host.credentials': { route: 'credentials' },
     },
@@ -141,7 +142,11 @@ export const METRIC_FAMILIES: readonly MetricFamily[] = [
     name: 'strongroom_telemetry_lines_total',
     kind: 'counter',
     help: 'Telemetry lines taken from the enclave, by event.',
-    from: { 'telemetry.boot': { event: 'boot' }, 'telemetry.requests': { event: 'requests' } },
+    from: {
+      'telemetry.boot': { event: 'boot' },
+      'telemetry.requests': { event: 'requests' },
+      'telemetry.deny-list': { event: 'deny-list' },
+    },
   },
   {
     name: 'strongroom_telemetry_refused_total',

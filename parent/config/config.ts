@@ -23,6 +23,8 @@ export interface ParentConfig {
   /** Exactly these destinations; an empty list reaches nothing. */
   readonly egress: readonly Destination[];
   readonly deploymentPath: string;
+  /** The signed deny list, for deployments that name its signer. */
+  readonly denyListPath?: string;
   readonly models: ModelsConfig;
   readonly credentials: CredentialsConfig;
   /** Without it somebody else starts the enclave, and answers its sign of life. */
@@ -45,7 +47,7 @@ export function parseParentConfig(bytes: Uint8Array, folder: string): ParentConf
   const reader = new Reader(json);
   const root = reader.members(json.value, [], {
     required: ['format', 'link', 'ingress', 'egress', 'deployment', 'models', 'credentials'],
-    optional: ['enclave', 'admin'],
+    optional: ['denyList', 'enclave', 'admin'],
   });
   if (root.format !== PARENT_CONFIG_FORMAT) {
     throw reader.wrong(['format'], `"${PARENT_CONFIG_FORMAT}"`, root.format);
@@ -55,6 +57,9 @@ export function parseParentConfig(bytes: Uint8Array, folder: string): ParentConf
     ingress: parseIngress(reader, root.ingress),
     egress: parseEgress(reader, root.egress),
     deploymentPath: resolve(folder, reader.text(root.deployment, ['deployment'])),
+    ...(root.denyList === undefined
+      ? {}
+      : { denyListPath: resolve(folder, reader.text(root.denyList, ['denyList'])) }),
     models: parseModels(reader, root.models, folder),
     credentials: parseCredentials(reader, root.credentials, folder),
     ...(root.enclave === undefined ? {} : { enclave: parseEnclave(reader, root.enclave, folder) }),

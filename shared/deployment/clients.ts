@@ -4,7 +4,7 @@ import type { JsonValue } from '../json.ts';
 import { isSubject } from '../x509/client-certificate.ts';
 import { isDnsName, parseSpiffeId } from '../x509/spiffe.ts';
 import { DeploymentError } from './errors.ts';
-import { integer, list, malformed, members, text } from './members.ts';
+import { integer, list, malformed, members, publicKey, text } from './members.ts';
 
 /** Clients show certificates. */
 export interface ClientRules {
@@ -144,5 +144,7 @@ function isRoot(pem: string): boolean {
 
 function parseDenyList(value: JsonValue | undefined): KeyObject | undefined {
   if (value === 'none') return undefined;
-  throw malformed('clients.denyList', '"none"', value);
+  if (typeof value === 'string') throw malformed('clients.denyList', '"none" or an object', value);
+  const { signer } = members(value, 'clients.denyList', { required: ['signer'], optional: [] });
+  return publicKey(signer, 'clients.denyList.signer');
 }

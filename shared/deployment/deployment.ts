@@ -47,7 +47,7 @@ export interface ApiLimits {
   readonly connections: number;
 }
 
-export const TELEMETRY_EVENTS = ['boot', 'requests'] as const;
+export const TELEMETRY_EVENTS = ['boot', 'requests', 'deny-list'] as const;
 export type TelemetryEvent = (typeof TELEMETRY_EVENTS)[number];
 
 const LIMIT_NAMES = ['requestBytes', 'queueLength', 'connections', 'perClient'];

@@ -1,13 +1,12 @@
 /** The signer's side of manifest.ts: writes the statement, signs it, puts both into an envelope. */
-import { createHash, createPublicKey, type KeyObject, sign } from 'node:crypto';
+import type { KeyObject } from 'node:crypto';
+import { encodeEnvelope, signEnvelope } from '../dsse.ts';
 import { canonicalJson } from './canonical-json.ts';
 import {
-  type Envelope,
   type ManifestFields,
   PAYLOAD_TYPE,
   PREDICATE_TYPE,
   parseStatement,
-  preAuthenticationEncoding,
   STATEMENT_TYPE,
   SUBJECT_NAME,
   signatureAlgorithmOf,
@@ -35,35 +34,11 @@ export function encodeStatement(fields: ManifestFields): Uint8Array {
 
 /** manifest.json without a signature: what a seal leaves behind when the signer is someone else. */
 export function encodeUnsignedManifest(fields: ManifestFields): Uint8Array {
-  return encodeEnvelope({ payload: encodeStatement(fields), signatures: [] }, []);
+  return encodeEnvelope({ payload: encodeStatement(fields), signatures: [] }, PAYLOAD_TYPE, []);
 }
 
 /** manifest.json with one signature. */
 export function signManifest(fields: ManifestFields, signer: KeyObject): Uint8Array {
-  const payload = encodeStatement(fields);
-  const signature = sign(
-    signatureAlgorithmOf(signer),
-    preAuthenticationEncoding(PAYLOAD_TYPE, payload),
-    signer,
-  );
-  return encodeEnvelope({ payload, signatures: [signature] }, [keyIdOf(signer)]);
-}
-
-/** SHA-256 of the public key's SubjectPublicKeyInfo, hex: a hint for people and tools, never trusted. */
-export function keyIdOf(key: KeyObject): string {
-  const spki = (key.type === 'private' ? createPublicKey(key) : key).export({ type: 'spki', format: 'der' });
-  return createHash('sha256').update(spki).digest('hex');
-}
-
-function encodeEnvelope({ payload, signatures }: Envelope, keyIds: readonly string[]): Uint8Array {
-  return new TextEncoder().encode(
-    `${canonicalJson({
-      payload: Buffer.from(payload).toString('base64'),
-      payloadType: PAYLOAD_TYPE,
-      signatures: signatures.map((signature, index) => ({
-        keyid: keyIds[index],
-        sig: Buffer.from(signature).toString('base64'),
-      })),
-    })}\n`,
-  );
+  signatureAlgorithmOf(signer);
+  return signEnvelope(encodeStatement(fields), PAYLOAD_TYPE, signer);
 }

@@ -2,18 +2,21 @@
  * manifest.json: who vouches for which content id (docs/sealed-model.md section 8.3). An in-toto Statement v1
  * whose subject is the head, in a DSSE envelope v1 signed with ECDSA P-256 (SHA-256, DER) or Ed25519, so that
  * stock tools verify it too.
- *
- * DSSE signs PAE(type, payload) = "DSSEv1" SP len(type) SP type SP len(payload) SP payload, that is the exact
- * bytes and how to read them; nothing is parsed before a signature by the expected signer was found.
  */
-import { createHash, type KeyObject, verify } from 'node:crypto';
+import { createHash, type KeyObject } from 'node:crypto';
+import {
+  signatureAlgorithmOf as algorithmOf,
+  type Envelope,
+  isSignedBy,
+  parseEnvelope as parseEnvelopeOf,
+} from '../dsse.ts';
 import { parseStrictJson } from '../json.ts';
 import type { SealedFile } from './core-header.ts';
 import { SealedModelError } from './errors.ts';
 import { FILES_MAX } from './format.ts';
 import type { Head } from './head.ts';
 import { faultOfIdentity, faultOfPaths, type ModelIdentity } from './identity.ts';
-import { decodeBase64, isRecord } from './json-shapes.ts';
+import { isRecord } from './json-shapes.ts';
 
 export const MANIFEST_MAX_BYTES = 4 << 20;
 export const PAYLOAD_TYPE = 'application/vnd.in-toto+json';
@@ -21,7 +24,6 @@ export const STATEMENT_TYPE = 'https://in-toto.io/Statement/v1';
 export const PREDICATE_TYPE = 'urn:strongroom:sealed-model:v1';
 /** The subject's name: the file whose SHA-256 the content id is. */
 export const SUBJECT_NAME = 'head';
-const SIGNATURES_MAX = 8;
 
 export interface ManifestFile {
   readonly path: string;
@@ -69,10 +71,10 @@ export class VerifiedManifest implements ManifestFields {
 
 /** Throws SealedModelError: SEALED_SIGNER_UNSUPPORTED, SEALED_MANIFEST_MALFORMED, SEALED_MANIFEST_UNSIGNED. */
 export function verifyManifest(bytes: Uint8Array, signer: KeyObject): VerifiedManifest {
-  const algorithm = signatureAlgorithmOf(signer);
-  const { payload, signatures } = parseEnvelope(bytes);
-  const signed = preAuthenticationEncoding(PAYLOAD_TYPE, payload);
-  if (!signatures.some((signature) => verify(algorithm, signed, signer, signature))) {
+  signatureAlgorithmOf(signer);
+  const envelope = parseEnvelope(bytes);
+  const { payload, signatures } = envelope;
+  if (!isSignedBy(signer, envelope, PAYLOAD_TYPE)) {
     throw new SealedModelError(
       'SEALED_MANIFEST_UNSIGNED',
       `None of the ${signatures.length} signature(s) of the manifest is by the expected signer.`,
@@ -87,48 +89,17 @@ export function verifyManifest(bytes: Uint8Array, signer: KeyObject): VerifiedMa
 
 /** "sha256" for ECDSA P-256, null for Ed25519 (which hashes by itself). Throws SEALED_SIGNER_UNSUPPORTED. */
 export function signatureAlgorithmOf(key: KeyObject): 'sha256' | null {
-  if (key.asymmetricKeyType === 'ed25519') return null;
-  if (key.asymmetricKeyType === 'ec' && key.asymmetricKeyDetails?.namedCurve === 'prime256v1')
-    return 'sha256';
+  const algorithm = algorithmOf(key);
+  if (algorithm !== undefined) return algorithm;
   throw new SealedModelError(
     'SEALED_SIGNER_UNSUPPORTED',
     `The signer must be an ECDSA P-256 or Ed25519 key, not ${key.asymmetricKeyType ?? 'a secret key'}.`,
   );
 }
 
-/** DSSE v1 protocol, "PAE definition". */
-export function preAuthenticationEncoding(type: string, payload: Uint8Array): Uint8Array {
-  return Buffer.concat([
-    Buffer.from(`DSSEv1 ${Buffer.byteLength(type)} ${type} ${payload.length} `),
-    payload,
-  ]);
-}
-
-export interface Envelope {
-  readonly payload: Uint8Array;
-  readonly signatures: readonly Uint8Array[];
-}
-
-/** The envelope taken apart, nothing of it believed. */
+/** The envelope taken apart, nothing of it believed. Throws SEALED_MANIFEST_MALFORMED. */
 export function parseEnvelope(bytes: Uint8Array): Envelope {
-  const value = parseJson(bytes, 4);
-  if (!isRecord(value, ['payload', 'payloadType', 'signatures'])) {
-    throw malformed('it is not a DSSE envelope');
-  }
-  if (value.payloadType !== PAYLOAD_TYPE) throw malformed(`its payload type must be ${PAYLOAD_TYPE}`);
-  const payload = typeof value.payload === 'string' ? decodeBase64(value.payload) : undefined;
-  if (payload === undefined) throw malformed('its payload is not base64');
-  if (!Array.isArray(value.signatures) || value.signatures.length > SIGNATURES_MAX) {
-    throw malformed(`it must list at most ${SIGNATURES_MAX} signatures`);
-  }
-  const signatures = value.signatures.map((entry: unknown) => {
-    // keyid is a hint that nobody signed: who signed is decided by trying the expected key, never by it.
-    const signature = isRecord(entry, ['sig'], ['keyid']) ? entry.sig : undefined;
-    const decoded = typeof signature === 'string' ? decodeBase64(signature) : undefined;
-    if (decoded === undefined || decoded.length > 128) throw malformed('a signature is not {sig, keyid?}');
-    return decoded;
-  });
-  return { payload, signatures };
+  return parseEnvelopeOf(bytes, { payloadType: PAYLOAD_TYPE, maxBytes: MANIFEST_MAX_BYTES, malformed });
 }
 
 /** For signers too: what the statement says, before anyone signed it. */

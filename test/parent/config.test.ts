@@ -52,6 +52,12 @@ describe('the parent’s configuration', () => {
     });
   });
 
+  it('may name a deny list', () => {
+    expect(parse({ ...CONFIG, denyList: 'deny-list.json' })).toMatchObject({
+      denyListPath: '/etc/strongroom/deny-list.json',
+    });
+  });
+
   const [first] = CONFIG.egress;
   const refused: readonly (readonly [string, unknown, string])[] = [
     ['an unknown member', { ...CONFIG, more: 1 }, 'more'],
@@ -60,6 +66,7 @@ describe('the parent’s configuration', () => {
     ['an unknown kind of models', { ...CONFIG, models: { kind: 'ftp', path: 'models' } }, 'models.kind'],
     ['an empty path', { ...CONFIG, models: { kind: 'folder', path: '' } }, 'models.path'],
     ['a NUL in a path', { ...CONFIG, models: { kind: 'folder', path: 'a\0b' } }, 'models.path'],
+    ['a deny list that is no path', { ...CONFIG, denyList: true }, 'denyList'],
     ['an unknown link', { ...CONFIG, link: { kind: 'tcp' } }, 'link.kind'],
     ['a link without a kind', { ...CONFIG, link: {} }, 'link.kind'],
     [

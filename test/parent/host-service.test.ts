@@ -107,6 +107,22 @@ describe('the host service: what an enclave can ask for', () => {
     expect((await get(at, '/deployment')).status).toBe(500);
   });
 
+  it('includes a deny list if there is one, as the file is now', async () => {
+    await using without = await setup();
+    expect((await get(without, '/deny-list')).status).toBe(404);
+    await using at = await setup();
+    const denyListPath = join(at.folder, 'deny-list.json');
+    at.parent.reload({ ...at.config, denyListPath });
+    expect((await get(at, '/deny-list')).status).toBe(500);
+    for (const list of ['one', 'two']) {
+      await writeFile(denyListPath, list);
+      expect(Buffer.from(await at.host.fetchDenyList()).toString()).toBe(list);
+    }
+    await writeFile(denyListPath, Buffer.alloc(512 * 1024 + 1));
+    expect((await get(at, '/deny-list')).status).toBe(500);
+    expect(at.parent.counters()['host.deny-list']).toBe(4);
+  });
+
   it('follows a reload', async () => {
     await using at = await setup();
     await writeFile(join(at.folder, 'other.json'), 'other');

@@ -74,6 +74,13 @@ describe('clients of a deployment', () => {
     ['an unknown member', (c) => ({ ...c, allow: [] }), 'unknown member "allow"'],
     ['no CA', ({ ca: _, ...c }) => c, 'lacks the member "ca"'],
     ['no word about a deny list', ({ denyList: _, ...c }) => c, 'lacks the member "denyList"'],
+    ['a deny list of an unknown word', (c) => ({ ...c, denyList: 'any' }), '"none" or an object'],
+    ['a deny list without a signer', (c) => ({ ...c, denyList: {} }), 'lacks the member "signer"'],
+    [
+      'a signer of deny lists that is no key',
+      (c) => ({ ...c, denyList: { signer: 'x' } }),
+      'denyList.signer',
+    ],
     ['an empty list of clients', (c) => ({ ...c, allowed: [] }), 'clients.allowed'],
     [
       'too many clients',

@@ -1,10 +1,10 @@
 import { generateKeyPairSync, type KeyObject, sign } from 'node:crypto';
 import { describe, expect, it } from 'vitest';
+import { preAuthenticationEncoding } from '../../../shared/dsse.ts';
 import { encryptionContextOf } from '../../../shared/sealed-model/head.ts';
 import {
   expectHeadOf,
   type ManifestFields,
-  preAuthenticationEncoding,
   VerifiedManifest,
   verifyManifest,
 } from '../../../shared/sealed-model/manifest.ts';
