@@ -16,7 +16,7 @@ import { ClientDoor, type Door, doorForAnyone } from './clients/door.ts';
 import { EnclaveClock } from './clock.ts';
 import { freeDroppedKeys } from './dropped-keys.ts';
 import type { TensorEngine } from './engine/engine.ts';
-import { startEngine } from './engine/supervisor.ts';
+import { startTensorEngine } from './engine/tensor-engine.ts';
 import { createEvidenceIssuer } from './evidence.ts';
 import { type HostService, hostService } from './host/host-service.ts';
 import { releaseDataKey } from './kms/release.ts';
@@ -112,7 +112,7 @@ async function load(
   }
   await reached('data-key-wiped');
 
-  const engine = await startEngine({
+  const engine = await startTensorEngine({
     modelFd: weights.modelFd,
     external: weights.external,
     threads: Math.max(1, platform.cpuCount - 1),

@@ -1,16 +1,11 @@
-/** One engine process: spawned, loaded, asked, gone. The supervisor decides about the next one. */
+/** One engine process: spawned, loaded, spoken with, gone. The supervisor decides about the next one. */
 import { type ChildProcess, spawn } from 'node:child_process';
 import { once } from 'node:events';
 import type { Duplex } from 'node:stream';
-import { fileURLToPath } from 'node:url';
 import { ENCLAVE_ENVIRONMENT, ENGINE_NODE_FLAGS } from '../start-guard.ts';
 import { EngineError } from './errors.ts';
-import { encodeFrame, FrameReader } from './frames.ts';
-import { type EngineAnswer, packTensors, readAnswer } from './messages.ts';
-import type { ModelMetadata, Tensor } from './tensor.ts';
-
-/** The ONNX engine's first file. It is in the image because it is named here. */
-export const ONNX_ENGINE = fileURLToPath(new URL('./main.ts', import.meta.url));
+import { encodeFrame, type Frame, FrameReader } from './frames.ts';
+import { readFailure, type StartMessage } from './messages.ts';
 
 /** A file of the model beside its main one, read-only like it. */
 export interface ExternalFile {
@@ -28,21 +23,40 @@ export interface SpawnOptions {
   readonly startTimeoutMs: number;
 }
 
-export type Answered = Extract<EngineAnswer, { kind: 'result' | 'rejected' }>;
+/** What one kind of engine says when it is ready, and what it is told besides threads and files. */
+export interface EngineKind<Metadata> {
+  readonly start: Pick<StartMessage, 'text'>;
+  /** Throws EngineError ENGINE_PROTOCOL. */
+  readReady(frame: Frame): Metadata;
+}
 
-export interface EngineProcess {
-  readonly metadata: ModelMetadata;
-  /** False from the moment that its end is known, before the process is gone. */
+/** Who listens to an engine once it is ready. */
+export interface EngineListener {
+  /** What it throws ends the engine: EngineError ENGINE_PROTOCOL for what no honest engine sends. */
+  hear(frame: Frame): void;
+  /** Once, as soon as the end is known and before the process is gone. */
+  ended(reason: EngineError): void;
+}
+
+export interface EngineProcess<Metadata> {
+  readonly metadata: Metadata;
+  /** False from the moment that its end is known. */
   readonly alive: boolean;
-  /** One question at a time. Rejects with EngineError ENGINE_UNAVAILABLE or ENGINE_PROTOCOL. */
-  ask(inputs: readonly Tensor[], outputs: readonly string[], timeoutMs: number): Promise<Answered>;
+  listen(listener: EngineListener): void;
+  /** Throws EngineError ENGINE_UNAVAILABLE, or ENGINE_REJECTED for what is too large for a frame. */
+  send(header: object, body?: readonly Uint8Array[]): void;
+  /** Ends it for a reason, which whoever listens is told. */
+  end(reason: EngineError): void;
   /** SIGKILL; resolves once the process is gone. */
   kill(): Promise<void>;
   readonly gone: Promise<void>;
 }
 
 /** Resolves once the engine is confined and has loaded its model. Rejects with EngineError ENGINE_START_FAILED. */
-export async function spawnEngine(options: SpawnOptions): Promise<EngineProcess> {
+export async function spawnEngine<Metadata>(
+  options: SpawnOptions,
+  kind: EngineKind<Metadata>,
+): Promise<EngineProcess<Metadata>> {
   const child = spawn(process.execPath, [...ENGINE_NODE_FLAGS, options.entry], {
     cwd: '/',
     env: ENCLAVE_ENVIRONMENT,
@@ -54,24 +68,8 @@ export async function spawnEngine(options: SpawnOptions): Promise<EngineProcess>
   if (child.stdio === undefined) throw notSpawned((await once(child, 'error'))[0]);
   const conversation = new Conversation(child);
   try {
-    const start = {
-      kind: 'start',
-      threads: options.threads,
-      external: options.external.map(({ location }) => location),
-    };
-    const answer = await conversation.exchange(start, [], options.startTimeoutMs);
-    if (answer.kind === 'failed') throw new EngineError('ENGINE_START_FAILED', answer.message);
-    if (answer.kind !== 'ready')
-      throw new EngineError('ENGINE_PROTOCOL', `the engine began with ${answer.kind}`);
-    return {
-      metadata: answer.metadata,
-      get alive() {
-        return conversation.alive;
-      },
-      ask: (inputs, outputs, timeoutMs) => conversation.ask(inputs, outputs, timeoutMs),
-      kill: () => conversation.kill(),
-      gone: conversation.gone,
-    };
+    const metadata = await conversation.begin(options, kind);
+    return Object.assign(conversation, { metadata });
   } catch (error) {
     await conversation.kill();
     if (error instanceof EngineError && error.code !== 'ENGINE_UNAVAILABLE') throw error;
@@ -87,32 +85,32 @@ class Conversation {
   readonly gone: Promise<void>;
   readonly #child: ChildProcess;
   readonly #channel: Duplex;
-  #pending: { resolve(answer: EngineAnswer): void; reject(error: Error): void } | undefined;
+  #listener: EngineListener | undefined;
   #end: EngineError | undefined;
 
   constructor(child: ChildProcess) {
     this.#child = child;
     this.#channel = child.stdio[3] as Duplex;
-    const reader = new FrameReader((frame) => this.#hear(readAnswer(frame)));
+    const reader = new FrameReader((frame) => this.#hear(frame));
     this.#channel.on('data', (chunk: Uint8Array) => {
       if (this.#end !== undefined) return;
       try {
         reader.push(chunk);
       } catch (error) {
-        this.#finish(
+        this.end(
           error instanceof EngineError ? error : new EngineError('ENGINE_PROTOCOL', 'unreadable', error),
         );
       }
     });
-    this.#channel.on('error', () => this.#finish(ended('its channel broke')));
-    this.#channel.on('end', () => this.#finish(ended('it closed its channel')));
+    this.#channel.on('error', () => this.end(gone('its channel broke')));
+    this.#channel.on('end', () => this.end(gone('it closed its channel')));
     this.gone = new Promise((resolve) => {
       child.once('exit', (code, signal) => {
-        this.#finish(ended(`it exited with ${signal ?? code}`));
+        this.end(gone(`it exited with ${signal ?? code}`));
         resolve();
       });
       child.once('error', (error) => {
-        this.#finish(notSpawned(error));
+        this.end(notSpawned(error));
         if (child.pid === undefined) resolve();
       });
     });
@@ -122,62 +120,62 @@ class Conversation {
     return this.#end === undefined;
   }
 
-  exchange(header: object, body: readonly Uint8Array[], timeoutMs: number): Promise<EngineAnswer> {
-    return new Promise<EngineAnswer>((resolve, reject) => {
-      if (this.#end !== undefined) throw this.#end;
-      if (this.#pending !== undefined) throw new Error('one question at a time');
-      const timer = setTimeout(() => this.#finish(ended(`no answer in ${timeoutMs} ms`)), timeoutMs);
-      const settle = (): void => {
-        clearTimeout(timer);
-        this.#pending = undefined;
-      };
-      this.#pending = {
-        resolve: (answer) => {
-          settle();
-          resolve(answer);
+  /** Tells the engine to start, and waits for its first words. */
+  begin<Metadata>(options: SpawnOptions, kind: EngineKind<Metadata>): Promise<Metadata> {
+    return new Promise((resolve, reject) => {
+      const silent = gone(`no answer in ${options.startTimeoutMs} ms`);
+      const timer = setTimeout(() => this.end(silent), options.startTimeoutMs);
+      this.listen({
+        hear: (frame) => {
+          const failure = readFailure(frame);
+          if (failure !== undefined) throw new EngineError('ENGINE_START_FAILED', failure);
+          const metadata = kind.readReady(frame);
+          clearTimeout(timer);
+          this.#listener = undefined;
+          resolve(metadata);
         },
-        reject: (error) => {
-          settle();
-          reject(error);
+        ended: (reason) => {
+          clearTimeout(timer);
+          reject(reason);
         },
-      };
-      let parts: Uint8Array[];
-      try {
-        parts = encodeFrame(header, body);
-      } catch (error) {
-        this.#pending.reject(error as Error);
-        return;
-      }
-      this.#channel.cork();
-      for (const part of parts) this.#channel.write(part);
-      this.#channel.uncork();
+      });
+      const external = options.external.map(({ location }) => location);
+      this.send({ kind: 'start', threads: options.threads, external, ...kind.start });
     });
   }
 
-  async ask(inputs: readonly Tensor[], outputs: readonly string[], timeoutMs: number): Promise<Answered> {
-    const { heads, body } = packTensors(inputs);
-    const answer = await this.exchange({ kind: 'infer', inputs: heads, outputs }, body, timeoutMs);
-    if (answer.kind === 'result' || answer.kind === 'rejected') return answer;
-    throw new EngineError('ENGINE_PROTOCOL', `the engine answered a question with ${answer.kind}`);
+  listen(listener: EngineListener): void {
+    this.#listener = listener;
+    if (this.#end !== undefined) listener.ended(this.#end);
+  }
+
+  send(header: object, body: readonly Uint8Array[] = []): void {
+    if (this.#end !== undefined) throw this.#end;
+    const parts = encodeFrame(header, body);
+    this.#channel.cork();
+    for (const part of parts) this.#channel.write(part);
+    this.#channel.uncork();
   }
 
   async kill(): Promise<void> {
-    this.#finish(ended('it was stopped'));
+    this.end(gone('it was stopped'));
     await this.gone;
   }
 
-  #hear(answer: EngineAnswer): void {
-    if (this.#pending === undefined) throw new EngineError('ENGINE_PROTOCOL', 'the engine spoke unasked');
-    this.#pending.resolve(answer);
-  }
-
   /** Whatever ends the conversation ends the process: a hung or lying engine is not left running. */
-  #finish(reason: EngineError): void {
+  end(reason: EngineError): void {
     if (this.#end !== undefined) return;
     this.#end = reason;
-    this.#pending?.reject(reason);
     this.#channel.destroy();
     this.#child.kill('SIGKILL');
+    this.#listener?.ended(reason);
+  }
+
+  #hear(frame: Frame): void {
+    // Frames after the one that ended it, of the same read.
+    if (this.#end !== undefined) return;
+    if (this.#listener === undefined) throw new EngineError('ENGINE_PROTOCOL', 'the engine spoke unasked');
+    this.#listener.hear(frame);
   }
 }
 
@@ -185,6 +183,6 @@ function notSpawned(cause: unknown): EngineError {
   return new EngineError('ENGINE_START_FAILED', 'the engine could not be spawned', cause);
 }
 
-function ended(why: string): EngineError {
+export function gone(why: string): EngineError {
   return new EngineError('ENGINE_UNAVAILABLE', `the engine is gone: ${why}`);
 }

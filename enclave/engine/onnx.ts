@@ -4,15 +4,17 @@
  */
 import { InferenceSession, Tensor as OrtTensor } from 'onnxruntime-node';
 import { mapFile } from '../native/memory-map.ts';
-import { type EngineChannel, FIRST_EXTERNAL_DESCRIPTOR, MODEL_DESCRIPTOR } from './channel.ts';
-import type { EngineStart } from './launch.ts';
+import { FIRST_EXTERNAL_DESCRIPTOR, MODEL_DESCRIPTOR } from './channel.ts';
+import type { StartMessage } from './messages.ts';
 import { fromOrtTensor, fromOrtType, toOrtTensor } from './ort-tensors.ts';
 import type { TensorMetadata } from './tensor.ts';
+import { openTensorChannel } from './tensor-channel.ts';
 
 /** Only fatal errors, which go nowhere anyway: the engine's output is closed. */
 const LOG_SEVERITY_FATAL = 4;
 
-export async function run(channel: EngineChannel, options: EngineStart): Promise<void> {
+export async function run(options: StartMessage): Promise<void> {
+  const channel = openTensorChannel();
   // The binding knows Float16Array as no typed array and would see empty tensors; without it, its JavaScript
   // falls back to Uint16Array, which both halves understand.
   Reflect.deleteProperty(globalThis, 'Float16Array');

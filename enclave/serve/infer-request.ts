@@ -3,7 +3,7 @@
  * tensors that fit the model (docs/serving.md). Whatever is not understood is refused, never ignored: a
  * parameter that a client relies on must not be dropped silently.
  */
-import { fits } from '../engine/messages.ts';
+import { fits } from '../engine/tensor-messages.ts';
 import {
   type Datatype,
   ELEMENT_BYTES,

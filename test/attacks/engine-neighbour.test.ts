@@ -6,14 +6,14 @@ import { type ChildProcess, spawn } from 'node:child_process';
 import { closeSync } from 'node:fs';
 import { join } from 'node:path';
 import { afterEach, describe, expect, it } from 'vitest';
-import { startEngine } from '../../enclave/engine/supervisor.ts';
+import { startTensorEngine } from '../../enclave/engine/tensor-engine.ts';
 import { engineUidOf } from '../../enclave/platform.ts';
 import { modelDescriptor } from '../support/onnx-models.ts';
 import { reachableProject } from '../support/reachable.ts';
 
 const project = reachableProject();
 const NEIGHBOUR = join(project, 'test', 'attacks', 'hostile-engine', 'neighbour.ts');
-const ENGINE = join(project, 'enclave', 'engine', 'main.ts');
+const ENGINE = join(project, 'enclave', 'engine', 'onnx-main.ts');
 const WEIGHTS = 'the weights of another model';
 /** Nobody else's, not even those of the same test in another run on this machine. */
 const FIRST_UID = 1_000_000 + 2 * process.pid;
@@ -46,7 +46,7 @@ async function readByNeighbour(
   });
   const modelFd = modelDescriptor(Buffer.from(WEIGHTS));
   for (let rounds = 0; !isOver(rounds, read); rounds++) {
-    await expect(startEngine({ modelFd, threads: 1, entry: ENGINE, uid: uids.other })).rejects.toMatchObject({
+    await expect(startTensorEngine({ modelFd, threads: 1, entry: ENGINE, uid: uids.other })).rejects.toMatchObject({
       code: 'ENGINE_START_FAILED',
     });
   }

@@ -1,4 +1,4 @@
-/** The hostile engine where the real one would be: enclave/engine/main.ts with another import. */
+/** The hostile engine where the real one would be: enclave/engine/onnx-main.ts with another import. */
 import { runConfined } from '../../../enclave/engine/launch.ts';
 
 await runConfined(() => import('./engine.ts'));

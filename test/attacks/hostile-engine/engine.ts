@@ -1,9 +1,10 @@
 /** The hostile engine: asked for an inference, it attacks, and answers with what became of it. */
-import type { EngineChannel } from '../../../enclave/engine/channel.ts';
 import { readBytesElements, writeBytesElements } from '../../../enclave/engine/tensor.ts';
+import { openTensorChannel } from '../../../enclave/engine/tensor-channel.ts';
 import { attemptEverything, type Target } from './attempts.ts';
 
-export async function run(channel: EngineChannel): Promise<void> {
+export async function run(): Promise<void> {
+  const channel = openTensorChannel();
   channel.ready({
     inputs: [{ name: 'target', datatype: 'BYTES', shape: [1] }],
     outputs: [{ name: 'outcomes', datatype: 'BYTES', shape: [1] }],

@@ -19,8 +19,14 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import koffi from 'koffi';
 import { spawnEngine } from '../../../enclave/engine/engine-process.ts';
-import { startEngine } from '../../../enclave/engine/supervisor.ts';
+import { startTensorEngine } from '../../../enclave/engine/tensor-engine.ts';
 import { readBytesElements, type Tensor, writeBytesElements } from '../../../enclave/engine/tensor.ts';
+import {
+  packTensors,
+  readTensorAnswer,
+  readTensorReady,
+  type TensorAnswer,
+} from '../../../enclave/engine/tensor-messages.ts';
 import { makeNonDumpable } from '../../../enclave/native/process.ts';
 import type { Target } from './attempts.ts';
 
@@ -82,7 +88,7 @@ try {
 
 async function attackConfined(inputs: readonly Tensor[]): Promise<string> {
   const modelFd = memoryFile(constants.O_RDONLY);
-  const engine = await startEngine({
+  const engine = await startTensorEngine({
     modelFd,
     threads: 1,
     entry: join(import.meta.dirname, 'confined.ts'),
@@ -97,14 +103,21 @@ async function attackConfined(inputs: readonly Tensor[]): Promise<string> {
 /** As the same user as its parent, with a writable model. */
 async function attackUnconfined(inputs: readonly Tensor[]): Promise<string> {
   const modelFd = memoryFile(constants.O_RDWR);
-  const engine = await spawnEngine({
-    modelFd,
-    external: [],
-    threads: 1,
-    entry: join(import.meta.dirname, 'unconfined.ts'),
-    startTimeoutMs: 30_000,
+  const engine = await spawnEngine(
+    {
+      modelFd,
+      external: [],
+      threads: 1,
+      entry: join(import.meta.dirname, 'unconfined.ts'),
+      startTimeoutMs: 30_000,
+    },
+    { start: {}, readReady: readTensorReady },
+  );
+  const answer = await new Promise<TensorAnswer>((resolve, reject) => {
+    engine.listen({ hear: (frame) => resolve(readTensorAnswer(frame)), ended: reject });
+    const { heads, body } = packTensors(inputs);
+    engine.send({ kind: 'infer', inputs: heads, outputs: ['outcomes'] }, body);
   });
-  const answer = await engine.ask(inputs, ['outcomes'], 30_000);
   await engine.kill();
   closeSync(modelFd);
   if (answer.kind !== 'result') throw new Error(answer.message);

@@ -1,7 +1,6 @@
 /** The hostile engine with nothing to hold it. */
-import { openChannel } from '../../../enclave/engine/channel.ts';
 import { readFrameSync } from '../../../enclave/engine/frames.ts';
 import { run } from './engine.ts';
 
 readFrameSync(3);
-await run(openChannel());
+await run();

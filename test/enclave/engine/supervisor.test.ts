@@ -3,13 +3,9 @@ import { closeSync, constants, fchmodSync, openSync, readdirSync, readFileSync, 
 import { join } from 'node:path';
 import { afterEach, describe, expect, it } from 'vitest';
 import type { TensorEngine as Engine } from '../../../enclave/engine/engine.ts';
-import {
-  type EngineOptions,
-  restartDelayMs,
-  startEngine,
-  startTimeoutMs,
-} from '../../../enclave/engine/supervisor.ts';
+import { restartDelayMs, startTimeoutMs } from '../../../enclave/engine/supervisor.ts';
 import { readBytesElements, type Tensor, writeBytesElements } from '../../../enclave/engine/tensor.ts';
+import { startTensorEngine, type TensorEngineOptions } from '../../../enclave/engine/tensor-engine.ts';
 import { encodeOnnxModel } from '../../../scripts/model/onnx.ts';
 import { eventually } from '../../support/eventually.ts';
 import {
@@ -24,7 +20,7 @@ import {
 import { reachableProject } from '../../support/reachable.ts';
 
 const project = reachableProject();
-const ONNX_ENGINE = join(project, 'enclave', 'engine', 'main.ts');
+const ONNX_ENGINE = join(project, 'enclave', 'engine', 'onnx-main.ts');
 
 const engines: Engine[] = [];
 const descriptors: number[] = [];
@@ -33,10 +29,10 @@ afterEach(async () => {
   for (const fd of descriptors.splice(0)) closeSync(fd);
 });
 
-async function start(model: Uint8Array, options: Partial<EngineOptions> = {}): Promise<Engine> {
+async function start(model: Uint8Array, options: Partial<TensorEngineOptions> = {}): Promise<Engine> {
   const modelFd = modelDescriptor(model);
   descriptors.push(modelFd);
-  const engine = await startEngine({ modelFd, threads: 1, entry: ONNX_ENGINE, ...ENGINE_UID, ...options });
+  const engine = await startTensorEngine({ modelFd, threads: 1, entry: ONNX_ENGINE, ...ENGINE_UID, ...options });
   engines.push(engine);
   return engine;
 }
@@ -313,7 +309,7 @@ const behave = (behaviour: string): { inputs: Tensor[] } => ({
     },
   ],
 });
-const startMisbehaving = (options: Partial<EngineOptions> = {}): Promise<Engine> =>
+const startMisbehaving = (options: Partial<TensorEngineOptions> = {}): Promise<Engine> =>
   start(Buffer.from('pid'), { entry: misbehaving('on-demand'), ...options });
 
 async function pidOf(engine: Engine): Promise<number> {
@@ -360,7 +356,7 @@ describe('an engine that does not start', () => {
 
   it.skipIf(process.getuid?.() !== 0)('is refused by root without a user id of its own', async () => {
     const modelFd = modelDescriptor(classifierModel());
-    await expect(startEngine({ modelFd, threads: 1 })).rejects.toEqual(withCode('ENGINE_OPTIONS'));
+    await expect(startTensorEngine({ modelFd, threads: 1 })).rejects.toEqual(withCode('ENGINE_OPTIONS'));
     closeSync(modelFd);
   });
 });
@@ -452,7 +448,7 @@ describe('an engine that misbehaves', () => {
     const modelFd = openSync(`/proc/self/fd/${writable}`, 'r');
     descriptors.push(writable, modelFd);
     let restarts = 0;
-    const engine = await startEngine({
+    const engine = await startTensorEngine({
       modelFd,
       threads: 1,
       entry: misbehaving('on-demand'),

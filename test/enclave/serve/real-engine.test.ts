@@ -3,12 +3,12 @@ import { closeSync } from 'node:fs';
 import { join } from 'node:path';
 import { afterAll, beforeAll, expect, it } from 'vitest';
 import type { TensorEngine as Engine } from '../../../enclave/engine/engine.ts';
-import { startEngine } from '../../../enclave/engine/supervisor.ts';
+import { startTensorEngine } from '../../../enclave/engine/tensor-engine.ts';
 import { addModel, ENGINE_UID, identityModel, modelDescriptor } from '../../support/onnx-models.ts';
 import { reachableProject } from '../../support/reachable.ts';
 import { type Connection, serveForTest, type TestServer } from '../../support/serving.ts';
 
-const entry = join(reachableProject(), 'enclave', 'engine', 'main.ts');
+const entry = join(reachableProject(), 'enclave', 'engine', 'onnx-main.ts');
 const descriptors: number[] = [];
 const engines: Engine[] = [];
 let server: TestServer;
@@ -17,7 +17,7 @@ let connection: Connection;
 async function engineFor(model: Uint8Array): Promise<Engine> {
   const modelFd = modelDescriptor(model);
   descriptors.push(modelFd);
-  const engine = await startEngine({ modelFd, threads: 1, entry, ...ENGINE_UID });
+  const engine = await startTensorEngine({ modelFd, threads: 1, entry, ...ENGINE_UID });
   engines.push(engine);
   return engine;
 }

@@ -1,5 +1,5 @@
 /** Answers a question that nobody asked before it is ready. */
-import { openChannel } from '../../../../enclave/engine/channel.ts';
+import { openTensorChannel } from '../../../../enclave/engine/tensor-channel.ts';
 
-openChannel().result([]);
+openTensorChannel().result([]);
 setInterval(() => {}, 1_000);

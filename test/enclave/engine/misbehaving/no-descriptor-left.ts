@@ -6,13 +6,10 @@ process.on('uncaughtException', () => process.exit(9));
 try {
   for (;;) openSync('/dev/null', 'r');
 } catch {}
-const code = await spawnEngine({
-  external: [],
-  modelFd: 0,
-  threads: 1,
-  entry: '/nowhere.ts',
-  startTimeoutMs: 1_000,
-}).then(
+const code = await spawnEngine(
+  { external: [], modelFd: 0, threads: 1, entry: '/nowhere.ts', startTimeoutMs: 1_000 },
+  { start: {}, readReady: () => undefined },
+).then(
   () => 'started',
   (error) => String(error.code),
 );

@@ -3,11 +3,11 @@
  * test can have a restarted engine describe itself differently.
  */
 import { readFileSync, writeSync } from 'node:fs';
-import { openChannel } from '../../../../enclave/engine/channel.ts';
 import { readFrameSync, writeFrameSync } from '../../../../enclave/engine/frames.ts';
+import { openTensorChannel } from '../../../../enclave/engine/tensor-channel.ts';
 
 readFrameSync(3);
-const channel = openChannel();
+const channel = openTensorChannel();
 const outputName = readFileSync('/proc/self/fd/4', 'utf8');
 channel.ready({
   inputs: [{ name: 'behaviour', datatype: 'BYTES', shape: [1] }],

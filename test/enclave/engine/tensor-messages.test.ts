@@ -1,7 +1,13 @@
 import { describe, expect, it } from 'vitest';
 import type { Frame } from '../../../enclave/engine/frames.ts';
-import { readAnswer, readInfer, readStart, requireWantedOutputs } from '../../../enclave/engine/messages.ts';
+import { readFailure, readStart } from '../../../enclave/engine/messages.ts';
 import type { ModelMetadata, Tensor } from '../../../enclave/engine/tensor.ts';
+import {
+  readInfer,
+  readTensorAnswer,
+  readTensorReady,
+  requireWantedOutputs,
+} from '../../../enclave/engine/tensor-messages.ts';
 
 const frame = (header: unknown, body = new Uint8Array(0)): Frame => ({
   header: Buffer.from(typeof header === 'string' ? header : JSON.stringify(header)),
@@ -12,18 +18,20 @@ const protocolError = expect.objectContaining({ code: 'ENGINE_PROTOCOL' });
 
 describe('an answer of the engine', () => {
   it('is read', () => {
-    expect(readAnswer(frame({ kind: 'result', outputs: [head] }, new Uint8Array(8)))).toEqual({
+    expect(readTensorAnswer(frame({ kind: 'result', outputs: [head] }, new Uint8Array(8)))).toEqual({
       kind: 'result',
       outputs: [{ name: 'y', datatype: 'FP32', shape: [1, 2], data: new Uint8Array(8) }],
     });
-    expect(readAnswer(frame({ kind: 'ready', inputs: [], outputs: [{ ...head, shape: [-1] }] }))).toEqual({
-      kind: 'ready',
-      metadata: { inputs: [], outputs: [{ name: 'y', datatype: 'FP32', shape: [-1] }] },
+    expect(readTensorReady(frame({ kind: 'ready', inputs: [], outputs: [{ ...head, shape: [-1] }] }))).toEqual({
+      inputs: [],
+      outputs: [{ name: 'y', datatype: 'FP32', shape: [-1] }],
     });
+    expect(readFailure(frame({ kind: 'failed', message: 'why\n' }))).toBe('why?');
+    expect(readFailure(frame({ kind: 'ready' }))).toBeUndefined();
   });
 
   it('has its text bounded and made printable', () => {
-    const answer = readAnswer(frame({ kind: 'rejected', message: `\u001b[31m\n${'x'.repeat(5000)}` }));
+    const answer = readTensorAnswer(frame({ kind: 'rejected', message: `\u001b[31m\n${'x'.repeat(5000)}` }));
     expect(answer).toMatchObject({ message: expect.stringMatching(/^\?\[31m\?x{994}$/) });
   });
 
@@ -35,7 +43,7 @@ describe('an answer of the engine', () => {
     ['that is no object', frame('[]')],
     ['of unknown kind', frame({ kind: 'root-shell' })],
     ['with a body where none belongs', frame({ kind: 'rejected', message: '' }, new Uint8Array(1))],
-    ['with a message that is no text', frame({ kind: 'failed', message: {} })],
+    ['with a message that is no text', frame({ kind: 'rejected', message: {} })],
     ['with outputs that are no list', frame({ kind: 'result', outputs: {} })],
     ['with too many outputs', frame({ kind: 'result', outputs: Array(1025).fill(head) })],
     ['with an output that is no object', frame({ kind: 'result', outputs: [1] })],
@@ -56,7 +64,8 @@ describe('an answer of the engine', () => {
     ['with a BOOL of 2', result({ datatype: 'BOOL', shape: [8] }, new Uint8Array(8).fill(2))],
     ['with BYTES that end early', result({ datatype: 'BYTES', shape: [1] }, new Uint8Array(8).fill(1))],
   ])('%s is refused', (_, bad) => {
-    expect(() => readAnswer(bad)).toThrow(protocolError);
+    expect(() => readTensorAnswer(bad)).toThrow(protocolError);
+    expect(() => readTensorReady(bad)).toThrow(protocolError);
   });
 });
 
