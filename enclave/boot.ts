@@ -15,8 +15,9 @@ import { DenyListWatch } from './clients/deny-list.ts';
 import { ClientDoor, type Door, doorForAnyone } from './clients/door.ts';
 import { EnclaveClock } from './clock.ts';
 import { freeDroppedKeys } from './dropped-keys.ts';
-import type { TensorEngine } from './engine/engine.ts';
+import type { Engine } from './engine/engine.ts';
 import { startTensorEngine } from './engine/tensor-engine.ts';
+import { startTextEngine } from './engine/text-engine.ts';
 import { createEvidenceIssuer } from './evidence.ts';
 import { type HostService, hostService } from './host/host-service.ts';
 import { releaseDataKey } from './kms/release.ts';
@@ -71,7 +72,7 @@ async function seedRandomness(nsm: Nsm): Promise<void> {
 
 interface LoadedModel {
   readonly model: CheckedModel;
-  readonly engine: TensorEngine;
+  readonly engine: Engine;
 }
 
 interface Loading {
@@ -112,7 +113,8 @@ async function load(
   }
   await reached('data-key-wiped');
 
-  const engine = await startTensorEngine({
+  const startEngine = model.format === 'gguf' ? startTextEngine : startTensorEngine;
+  const engine = await startEngine({
     modelFd: weights.modelFd,
     external: weights.external,
     threads: Math.max(1, platform.cpuCount - 1),

@@ -29,7 +29,8 @@ export const bootErrors = {
   MODEL_UNSUPPORTED: {
     exit: 1,
     means: 'No engine of this image loads a model of this form.',
-    action: 'Seal the model as ONNX, of at most 128 files, or use a release whose engines support it.',
+    action:
+      'Seal the model as ONNX, of at most 128 files, or as GGUF, of one, or use a release whose engines support it.',
   },
 } as const satisfies ErrorTable;
 

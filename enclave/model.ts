@@ -3,7 +3,8 @@
  * is asked for, opened with the key that KMS released, loaded by a confined engine.
  */
 import type { ModelPin } from '../shared/deployment/deployment.ts';
-import { type OnnxFiles, onnxFilesOf } from '../shared/model-files/onnx-model.ts';
+import { ggufFilesOf } from '../shared/model-files/gguf-model.ts';
+import { type ModelFiles, onnxFilesOf } from '../shared/model-files/onnx-model.ts';
 import { encryptionContextOf, HEAD_MAX_BYTES, type Head, parseHead } from '../shared/sealed-model/head.ts';
 import {
   expectKeyFileOf,
@@ -21,6 +22,10 @@ import { MemoryFile } from './memory-file.ts';
 
 /** One descriptor each, in the enclave and in its engine. */
 const MAX_FILES = 128;
+/** Formats that an engine of this image loads, and which of their files is which. */
+const FORMATS = { onnx: onnxFilesOf, gguf: ggufFilesOf } as const;
+
+export type ModelFormat = keyof typeof FORMATS;
 
 /** A model whose identity the deployment's pin vouches for; nothing of it is decrypted yet. */
 export class CheckedModel {
@@ -31,7 +36,8 @@ export class CheckedModel {
   /** SHA-256 of manifest.json, lower-case hex; null where the deployment pins the content and no manifest was read. */
   readonly manifestSha256: string | null;
   /** Which of the head's files is which. */
-  readonly files: OnnxFiles;
+  readonly files: ModelFiles;
+  readonly format: ModelFormat;
 
   constructor(maker: typeof MAKER, fields: Omit<CheckedModel, 'contentId' | 'encryptionContext'>) {
     if (maker !== MAKER) throw new TypeError('a CheckedModel is made by checkModel alone');
@@ -41,6 +47,7 @@ export class CheckedModel {
     this.keyFile = fields.keyFile;
     this.manifestSha256 = fields.manifestSha256;
     this.files = fields.files;
+    this.format = fields.format;
   }
 
   /** SHA-256 of the head, lower-case hex: the one value that names these weights. */
@@ -70,14 +77,18 @@ export async function checkModel(
   if (pin.kind === 'signer' && version < pin.minimumVersion) {
     throw notExpected(`version ${pin.minimumVersion} or newer of ${name}`, `version ${version}`);
   }
-  if (format !== 'onnx' || head.files.length > MAX_FILES) {
+  if (!isServed(format) || head.files.length > MAX_FILES) {
     throw new BootError(
       'MODEL_UNSUPPORTED',
-      `Expected at most ${MAX_FILES} files of format "onnx", found ${head.files.length} of format ${JSON.stringify(format)}.`,
+      `Expected at most ${MAX_FILES} files of format "onnx" or "gguf", found ${head.files.length} of format ${JSON.stringify(format)}.`,
     );
   }
-  const files = onnxFilesOf(head.files.map(({ path }) => path));
-  return new CheckedModel(MAKER, { name, version, head, keyFile, manifestSha256, files });
+  const files = FORMATS[format](head.files.map(({ path }) => path));
+  return new CheckedModel(MAKER, { name, version, head, keyFile, manifestSha256, files, format });
+}
+
+function isServed(format: string): format is ModelFormat {
+  return Object.hasOwn(FORMATS, format);
 }
 
 /** The head is the one that the deployment's signer signed, or the very one that the deployment names. */
@@ -110,14 +121,14 @@ export interface OpenWeightsOptions {
   readonly workers: number | OpeningThreads;
 }
 
-/** A model's files in memory, read-only and without names, as `startEngine` takes them. */
+/** A model's files in memory, read-only and without names, as engines take them. */
 export class Weights implements Disposable {
   readonly modelFd: number;
   readonly external: readonly { readonly location: string; readonly fd: number }[];
   readonly #files: readonly MemoryFile[];
 
   /** In the order of the head. */
-  constructor(files: readonly MemoryFile[], { main, external }: OnnxFiles) {
+  constructor(files: readonly MemoryFile[], { main, external }: ModelFiles) {
     const fdOf = (index: number): number => {
       const file = files[index];
       if (file === undefined) throw new TypeError('expected a file for each of the model');

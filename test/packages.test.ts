@@ -13,7 +13,8 @@ describe('packages', () => {
     const root = JSON.parse(readFileSync(join(ROOT, 'package.json'), 'utf8'));
     const wrong = sources.flatMap((source) => {
       const folder = source.path.split('/')[0] as string;
-      const { dependencies = {} } = JSON.parse(readFileSync(join(ROOT, folder, 'package.json'), 'utf8'));
+      const manifest = JSON.parse(readFileSync(join(ROOT, folder, 'package.json'), 'utf8'));
+      const dependencies = { ...manifest.dependencies, ...manifest.optionalDependencies };
       // Benchmarks compare with packages that no product file needs.
       const declared = source.path.startsWith('scripts/bench/')
         ? { ...dependencies, ...root.devDependencies }

@@ -14,7 +14,8 @@ export const engineErrors = {
   ENGINE_START_FAILED: {
     exit: 1,
     means: 'The engine did not become ready.',
-    action: 'Check that the model is valid ONNX of a supported opset and that its user may read the code.',
+    action:
+      'Check that the model is valid ONNX of a supported opset, or GGUF of a supported architecture, and that its user may read the code.',
   },
   ENGINE_PROTOCOL: {
     exit: 1,
@@ -28,8 +29,9 @@ export const engineErrors = {
   },
   ENGINE_REJECTED: {
     exit: 2,
-    means: 'The model could not be run on these inputs.',
-    action: 'Compare the inputs with the model metadata: names, datatypes, shapes.',
+    means: 'The model could not be run on these inputs, or this text.',
+    action:
+      'Compare the inputs with the model metadata: names, datatypes, shapes; or the length of the text with its context.',
   },
 } as const satisfies ErrorTable;
 

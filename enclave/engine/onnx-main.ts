@@ -3,9 +3,9 @@
  * TypeScript, and only then is the engine imported.
  */
 import { runConfined } from './launch.ts';
-import { checkModelFiles } from './model-files.ts';
+import { checkOnnxFiles } from './model-files.ts';
 
 await runConfined(({ external }) => {
-  checkModelFiles(external);
+  checkOnnxFiles(external);
   return import('./onnx.ts');
 });

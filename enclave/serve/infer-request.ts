@@ -3,7 +3,7 @@
  * tensors that fit the model (docs/serving.md). Whatever is not understood is refused, never ignored: a
  * parameter that a client relies on must not be dropped silently.
  */
-import { fits } from '../engine/tensor-messages.ts';
+
 import {
   type Datatype,
   ELEMENT_BYTES,
@@ -14,6 +14,7 @@ import {
   tensorDataFault,
   writeBytesElements,
 } from '../engine/tensor.ts';
+import { fits } from '../engine/tensor-messages.ts';
 import { ApiError, invalid } from './errors.ts';
 import { tensorFromJson } from './json-tensor.ts';
 import { parseRequestJson, type RequestJson, type RequestObject } from './request-json.ts';

@@ -27,9 +27,14 @@ interface PackageRule {
   readonly withoutDependencies?: readonly string[];
   /** Files that do not run in the image, beside what is dropped from every package. */
   readonly withoutFiles?: (platform: ImagePlatform) => RegExp;
+  /** What the package is made for, where it is imported beside that of the other platform. */
+  readonly onlyFor?: ImagePlatform['cpu'];
   /** An optional dependency that this platform cannot do without. */
   readonly needs?: (platform: ImagePlatform) => string;
 }
+
+/** Beside the library: variants for processors that are in no machine with enclaves, and a note of the build. */
+const LLAMA_WITHOUT = /^bins\/[^/]+\/(_|libggml-cpu-(sandybridge|ivybridge|piledriver|cannonlake)\.so)/;
 
 const RULES: Readonly<Record<string, PackageRule>> = {
   // Its native speed-up is prebuilt for each platform and off in our CBOR reader.
@@ -41,6 +46,8 @@ const RULES: Readonly<Record<string, PackageRule>> = {
   },
   '@koromix/koffi-linux-x64': { withoutFiles: () => /^musl_/ },
   '@koromix/koffi-linux-arm64': { withoutFiles: () => /^musl_/ },
+  '@node-llama-cpp/linux-x64': { onlyFor: 'x64', withoutFiles: () => LLAMA_WITHOUT },
+  '@node-llama-cpp/linux-arm64': { onlyFor: 'arm64', withoutFiles: () => LLAMA_WITHOUT },
   // Bundled for browsers.
   'node-forge': { withoutFiles: () => /^(dist|flash)\// },
   // The install script downloads GPU providers; images have neither GPU nor install scripts.
@@ -78,6 +85,8 @@ export function packageClosure(
   const found = new Map<string, ImagePackage>();
 
   const add = (name: string, fromFolder: string, because: string, optional: boolean) => {
+    const { onlyFor } = RULES[name] ?? {};
+    if (onlyFor !== undefined && onlyFor !== platform.cpu) return;
     const folder = findPackage(projectFolder, name, fromFolder);
     if (folder === undefined) {
       if (optional) return;

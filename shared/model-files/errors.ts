@@ -8,13 +8,16 @@ export const modelFileErrors = {
   },
   MODEL_FILE_UNSUPPORTED: {
     exit: 2,
-    means: 'A model file uses something that is not served, for example functions or foreign operators.',
-    action: 'Export the model with standard operators, inlined and without training information.',
+    means:
+      'A model file uses something that is not served, for example foreign operators or an unknown architecture.',
+    action:
+      'Export ONNX with standard operators, inlined and without training information; convert GGUF to a listed architecture and tensor type.',
   },
   MODEL_FILES_DISAGREE: {
     exit: 2,
     means: 'A model refers to another file than those sealed with it, or beyond the end of one.',
-    action: 'Seal the folder that the exporter wrote: the .onnx file and exactly the data files it names.',
+    action:
+      'Seal the folder that the exporter wrote: the .onnx file and exactly the data files it names; or one .gguf file.',
   },
 } as const satisfies ErrorTable;
 

@@ -15,6 +15,8 @@ export interface GgufFile {
   readonly contextTokens: number;
   readonly vocabularyTokens: number;
   readonly tokenizer: string;
+  /** Whether text is given a space at its beginning (SentencePiece). */
+  readonly spacePrefix: boolean;
   /** Keys and values that one token leaves in the context, at 16 bits each. */
   readonly contextBytesPerToken: number;
   readonly chatTemplate: string | undefined;
@@ -55,7 +57,8 @@ export function checkGgufFile(file: FileBytes): GgufFile {
   const reader = new GgufReader(file, MAX_HEADER_BYTES);
   if (reader.uint32() !== MAGIC) throw malformed('it does not begin with GGUF');
   const version = reader.uint32();
-  if (!VERSIONS.includes(version)) throw unsupported(`GGUF version ${version}: expected 2 or 3, little-endian`);
+  if (!VERSIONS.includes(version))
+    throw unsupported(`GGUF version ${version}: expected 2 or 3, little-endian`);
   const tensors = reader.uint64();
   if (tensors < 1 || tensors > MAX_TENSORS) {
     throw malformed(`${tensors} tensors: expected 1 to ${MAX_TENSORS}`);
@@ -102,7 +105,8 @@ function checkMetadata(metadata: GgufMetadata): GgufFile {
   const layers = of('block_count')[0] ?? 0;
   for (const [key] of BOUNDS) {
     const { length } = of(key);
-    if (length > 1 && length < layers) throw malformed(`${architecture}.${key}: ${length} values for ${layers} layers`);
+    if (length > 1 && length < layers)
+      throw malformed(`${architecture}.${key}: ${length} values for ${layers} layers`);
   }
   const heads = of('attention.head_count');
   const width = of('embedding_length')[0] ?? 0;
@@ -115,7 +119,9 @@ function checkMetadata(metadata: GgufMetadata): GgufFile {
   const valueLength = of('attention.value_length')[0] ?? width / widest;
   const keyHeads = headsOfKeys.length > 0 ? headsOfKeys : heads;
   const allHeads =
-    keyHeads.length > 1 ? keyHeads.slice(0, layers).reduce((sum, count) => sum + count, 0) : (keyHeads[0] ?? 0) * layers;
+    keyHeads.length > 1
+      ? keyHeads.slice(0, layers).reduce((sum, count) => sum + count, 0)
+      : (keyHeads[0] ?? 0) * layers;
   const template = metadata.get('tokenizer.chat_template');
   if (template !== undefined && (typeof template !== 'string' || template.length > MAX_TEMPLATE_BYTES)) {
     throw malformed(`the chat template: expected a text of at most ${MAX_TEMPLATE_BYTES} characters`);
@@ -129,7 +135,9 @@ function checkMetadata(metadata: GgufMetadata): GgufFile {
   };
 }
 
-function checkTokenizer(metadata: GgufMetadata): Pick<GgufFile, 'tokenizer' | 'vocabularyTokens'> {
+function checkTokenizer(
+  metadata: GgufMetadata,
+): Pick<GgufFile, 'tokenizer' | 'vocabularyTokens' | 'spacePrefix'> {
   const tokenizer = text(metadata, 'tokenizer.ggml.model');
   if (!GGUF_TOKENIZERS.has(tokenizer)) {
     throw unsupported(`the tokenizer ${JSON.stringify(tokenizer.slice(0, 64))}`);
@@ -147,7 +155,8 @@ function checkTokenizer(metadata: GgufMetadata): Pick<GgufFile, 'tokenizer' | 'v
       throw malformed(`${key} has ${length} elements for ${vocabularyTokens} tokens`);
     }
   }
-  if (tokenizer === 'llama' && !metadata.has('tokenizer.ggml.scores')) throw malformed('a vocabulary without scores');
+  if (tokenizer === 'llama' && !metadata.has('tokenizer.ggml.scores'))
+    throw malformed('a vocabulary without scores');
   const merges = arrayLength(metadata, 'tokenizer.ggml.merges', 'string');
   if (tokenizer === 'gpt2' && merges === undefined) throw malformed('a vocabulary without merges');
   if (metadata.has('tokenizer.ggml.precompiled_charsmap')) throw unsupported('a compiled map of characters');
@@ -160,7 +169,9 @@ function checkTokenizer(metadata: GgufMetadata): Pick<GgufFile, 'tokenizer' | 'v
       }
     }
   }
-  return { tokenizer, vocabularyTokens };
+  const spacePrefix =
+    tokenizer === 'llama' && (metadata.get('tokenizer.ggml.add_space_prefix') ?? true) === true;
+  return { tokenizer, vocabularyTokens, spacePrefix };
 }
 
 /** ggml lays the tensors out one after the other, each padded; whoever claims another place could claim an overlap. */
@@ -177,7 +188,9 @@ function checkTensors(reader: GgufReader, count: number, alignment: number, file
     const sizeBytes = tensorSizeBytes(reader, name);
     const offset = reader.uint64();
     if (offset !== expectedOffset) {
-      throw malformed(`the tensor ${name} begins at ${offset}: expected ${expectedOffset}, where the one before ends`);
+      throw malformed(
+        `the tensor ${name} begins at ${offset}: expected ${expectedOffset}, where the one before ends`,
+      );
     }
     dataEnd = offset + sizeBytes;
     expectedOffset += padded(sizeBytes);
@@ -219,7 +232,9 @@ function alignmentOf(metadata: GgufMetadata): number {
   const alignment = metadata.get('general.alignment') ?? DEFAULT_ALIGNMENT;
   const powerOfTwo = typeof alignment === 'number' && Number.isInteger(Math.log2(alignment));
   if (!powerOfTwo || alignment < 8 || alignment > MAX_ALIGNMENT) {
-    throw malformed(`general.alignment: expected a power of two from 8 to ${MAX_ALIGNMENT}, found ${String(alignment)}`);
+    throw malformed(
+      `general.alignment: expected a power of two from 8 to ${MAX_ALIGNMENT}, found ${String(alignment)}`,
+    );
   }
   return alignment;
 }

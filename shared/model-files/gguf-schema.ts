@@ -16,57 +16,60 @@ export const GGUF_ARCHITECTURES: ReadonlySet<string> = new Set(
 export const GGUF_TOKENIZERS: ReadonlySet<string> = new Set(['llama', 'gpt2']);
 
 /** gguf_metadata_value_type of docs/gguf.md, with the bytes of one value; a string or an array has no fixed number. */
-export const GGUF_VALUES: ReadonlyMap<number, { readonly name: string; readonly sizeBytes: number | undefined }> =
+export const GGUF_VALUES: ReadonlyMap<
+  number,
+  { readonly name: string; readonly sizeBytes: number | undefined }
+> = new Map(
+  (
+    [
+      ['uint8', 1],
+      ['int8', 1],
+      ['uint16', 2],
+      ['int16', 2],
+      ['uint32', 4],
+      ['int32', 4],
+      ['float32', 4],
+      ['bool', 1],
+      ['string', undefined],
+      ['array', undefined],
+      ['uint64', 8],
+      ['int64', 8],
+      ['float64', 8],
+    ] as const
+  ).map(([name, sizeBytes], type) => [type, { name, sizeBytes }]),
+);
+
+/** ggml_type of ggml.h: elements of a block, and its bytes. A row is a whole number of blocks. */
+export const GGML_BLOCKS: ReadonlyMap<number, { readonly elements: number; readonly sizeBytes: number }> =
   new Map(
     (
       [
-        ['uint8', 1],
-        ['int8', 1],
-        ['uint16', 2],
-        ['int16', 2],
-        ['uint32', 4],
-        ['int32', 4],
-        ['float32', 4],
-        ['bool', 1],
-        ['string', undefined],
-        ['array', undefined],
-        ['uint64', 8],
-        ['int64', 8],
-        ['float64', 8],
+        [0, 1, 4], // F32
+        [1, 1, 2], // F16
+        [2, 32, 18], // Q4_0
+        [3, 32, 20], // Q4_1
+        [6, 32, 22], // Q5_0
+        [7, 32, 24], // Q5_1
+        [8, 32, 34], // Q8_0
+        [10, 256, 84], // Q2_K
+        [11, 256, 110], // Q3_K
+        [12, 256, 144], // Q4_K
+        [13, 256, 176], // Q5_K
+        [14, 256, 210], // Q6_K
+        [16, 256, 66], // IQ2_XXS
+        [17, 256, 74], // IQ2_XS
+        [18, 256, 98], // IQ3_XXS
+        [19, 256, 50], // IQ1_S
+        [20, 32, 18], // IQ4_NL
+        [21, 256, 110], // IQ3_S
+        [22, 256, 82], // IQ2_S
+        [23, 256, 136], // IQ4_XS
+        [26, 1, 4], // I32
+        [29, 256, 56], // IQ1_M
+        [30, 1, 2], // BF16
+        [34, 256, 54], // TQ1_0
+        [35, 256, 66], // TQ2_0
+        [39, 32, 17], // MXFP4
       ] as const
-    ).map(([name, sizeBytes], type) => [type, { name, sizeBytes }]),
+    ).map(([type, elements, sizeBytes]) => [type, { elements, sizeBytes }]),
   );
-
-/** ggml_type of ggml.h: elements of a block, and its bytes. A row is a whole number of blocks. */
-export const GGML_BLOCKS: ReadonlyMap<number, { readonly elements: number; readonly sizeBytes: number }> = new Map(
-  (
-    [
-      [0, 1, 4], // F32
-      [1, 1, 2], // F16
-      [2, 32, 18], // Q4_0
-      [3, 32, 20], // Q4_1
-      [6, 32, 22], // Q5_0
-      [7, 32, 24], // Q5_1
-      [8, 32, 34], // Q8_0
-      [10, 256, 84], // Q2_K
-      [11, 256, 110], // Q3_K
-      [12, 256, 144], // Q4_K
-      [13, 256, 176], // Q5_K
-      [14, 256, 210], // Q6_K
-      [16, 256, 66], // IQ2_XXS
-      [17, 256, 74], // IQ2_XS
-      [18, 256, 98], // IQ3_XXS
-      [19, 256, 50], // IQ1_S
-      [20, 32, 18], // IQ4_NL
-      [21, 256, 110], // IQ3_S
-      [22, 256, 82], // IQ2_S
-      [23, 256, 136], // IQ4_XS
-      [26, 1, 4], // I32
-      [29, 256, 56], // IQ1_M
-      [30, 1, 2], // BF16
-      [34, 256, 54], // TQ1_0
-      [35, 256, 66], // TQ2_0
-      [39, 32, 17], // MXFP4
-    ] as const
-  ).map(([type, elements, sizeBytes]) => [type, { elements, sizeBytes }]),
-);

@@ -3,15 +3,16 @@ import { ModelFileError } from './errors.ts';
 import { checkOnnxFile, type OnnxFile } from './onnx-file.ts';
 import type { FileBytes } from './protobuf.ts';
 
-export interface OnnxFiles {
-  /** Index of the ONNX file. */
+/** Which of a sealed model's files is which. */
+export interface ModelFiles {
+  /** Index of the file that the engine is given. */
   readonly main: number;
-  /** The others, by the location that the ONNX file has for them: relative to its own folder. */
+  /** The others, by the location that this file has for them: relative to its own folder. */
   readonly external: readonly { readonly index: number; readonly location: string }[];
 }
 
 /** The ONNX file is the only file, or the only one whose path ends in .onnx. Throws ModelFileError. */
-export function onnxFilesOf(paths: readonly string[]): OnnxFiles {
+export function onnxFilesOf(paths: readonly string[]): ModelFiles {
   const named = paths.flatMap((path, index) => (path.endsWith('.onnx') ? [index] : []));
   const main = paths.length === 1 ? 0 : named[0];
   if (main === undefined || named.length > 1) {

@@ -46,7 +46,9 @@ async function readByNeighbour(
   });
   const modelFd = modelDescriptor(Buffer.from(WEIGHTS));
   for (let rounds = 0; !isOver(rounds, read); rounds++) {
-    await expect(startTensorEngine({ modelFd, threads: 1, entry: ENGINE, uid: uids.other })).rejects.toMatchObject({
+    await expect(
+      startTensorEngine({ modelFd, threads: 1, entry: ENGINE, uid: uids.other }),
+    ).rejects.toMatchObject({
       code: 'ENGINE_START_FAILED',
     });
   }

@@ -165,9 +165,17 @@ describe('a model that is as the deployment says', () => {
     expect(model.encryptionContext).toMatchObject({ 'strongroom-model': 'iris', 'strongroom-version': '3' });
   });
 
+  it('of format GGUF is one file for the text engine, whatever it is called', async () => {
+    const text = await seal({ identity: { format: 'gguf' } });
+    expect(await check(pinned(), text.files)).toMatchObject({
+      format: 'gguf',
+      files: { main: 0, external: [] },
+    });
+  });
+
   it('is made by checkModel alone', async () => {
-    const { name, version, head, keyFile, manifestSha256, files } = await check(pinned());
-    const fields = { name, version, head, keyFile, manifestSha256, files };
+    const { name, version, head, keyFile, manifestSha256, files, format } = await check(pinned());
+    const fields = { name, version, head, keyFile, manifestSha256, files, format };
     expect(() => new CheckedModel(Symbol('checkModel') as never, fields)).toThrow(TypeError);
   });
 });
@@ -280,7 +288,7 @@ describe('a model is refused', () => {
   });
 
   it('of a format that no engine loads', async () => {
-    const other = await seal({ identity: { format: 'gguf' } });
+    const other = await seal({ identity: { format: 'safetensors' } });
     await expect(check(pinned(), other.files)).rejects.toMatchObject({ code: 'MODEL_UNSUPPORTED' });
   });
 
@@ -290,6 +298,16 @@ describe('a model is refused', () => {
     await expect(check(pinned(), none.files)).rejects.toMatchObject({ code: 'MODEL_FILES_DISAGREE' });
     const two = await seal({ files: { 'a.onnx': bytes, 'b.onnx': bytes } });
     await expect(check(pinned(), two.files)).rejects.toMatchObject({ code: 'MODEL_FILES_DISAGREE' });
+  });
+
+  it('of several files where its format has one', async () => {
+    const bytes = randomBytes(300);
+    const parts = { 'm-00001-of-00002.gguf': bytes, 'm-00002-of-00002.gguf': bytes };
+    const split = await seal({ identity: { format: 'gguf' }, files: parts });
+    await expect(check(pinned(), split.files)).rejects.toMatchObject({
+      code: 'MODEL_FILES_DISAGREE',
+      message: expect.stringContaining('llama-gguf-split'),
+    });
   });
 
   it('of more files than an engine is handed', async () => {

@@ -9,7 +9,7 @@ import { afterAll } from 'vitest';
 
 const PROJECT = join(import.meta.dirname, '..', '..');
 const SOURCES = ['package.json', 'enclave', 'shared', 'link', 'scripts', 'test'];
-const PACKAGES = ['koffi', '@koromix', 'onnxruntime-node', 'onnxruntime-common'];
+const PACKAGES = ['koffi', '@koromix', '@node-llama-cpp', 'onnxruntime-node', 'onnxruntime-common'];
 const OTHER_PLATFORMS = new Set(['darwin', 'win32']);
 
 /**

@@ -19,8 +19,8 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import koffi from 'koffi';
 import { spawnEngine } from '../../../enclave/engine/engine-process.ts';
-import { startTensorEngine } from '../../../enclave/engine/tensor-engine.ts';
 import { readBytesElements, type Tensor, writeBytesElements } from '../../../enclave/engine/tensor.ts';
+import { startTensorEngine } from '../../../enclave/engine/tensor-engine.ts';
 import {
   packTensors,
   readTensorAnswer,

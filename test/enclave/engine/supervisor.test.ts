@@ -1,5 +1,5 @@
 import { spawnSync } from 'node:child_process';
-import { closeSync, constants, fchmodSync, openSync, readdirSync, readFileSync, writeSync } from 'node:fs';
+import { closeSync, constants, fchmodSync, openSync, readdirSync, writeSync } from 'node:fs';
 import { join } from 'node:path';
 import { afterEach, describe, expect, it } from 'vitest';
 import type { TensorEngine as Engine } from '../../../enclave/engine/engine.ts';
@@ -7,6 +7,7 @@ import { restartDelayMs, startTimeoutMs } from '../../../enclave/engine/supervis
 import { readBytesElements, type Tensor, writeBytesElements } from '../../../enclave/engine/tensor.ts';
 import { startTensorEngine, type TensorEngineOptions } from '../../../enclave/engine/tensor-engine.ts';
 import { encodeOnnxModel } from '../../../scripts/model/onnx.ts';
+import { childrenOf } from '../../support/children.ts';
 import { eventually } from '../../support/eventually.ts';
 import {
   addModel,
@@ -32,7 +33,13 @@ afterEach(async () => {
 async function start(model: Uint8Array, options: Partial<TensorEngineOptions> = {}): Promise<Engine> {
   const modelFd = modelDescriptor(model);
   descriptors.push(modelFd);
-  const engine = await startTensorEngine({ modelFd, threads: 1, entry: ONNX_ENGINE, ...ENGINE_UID, ...options });
+  const engine = await startTensorEngine({
+    modelFd,
+    threads: 1,
+    entry: ONNX_ENGINE,
+    ...ENGINE_UID,
+    ...options,
+  });
   engines.push(engine);
   return engine;
 }
@@ -315,13 +322,6 @@ const startMisbehaving = (options: Partial<TensorEngineOptions> = {}): Promise<E
 async function pidOf(engine: Engine): Promise<number> {
   const { outputs } = await engine.infer(behave('well'));
   return Buffer.from(outputs[0]?.data ?? []).readInt32LE();
-}
-
-/** proc_pid_task_children: the processes that a process has started and that have not been waited for. */
-function childrenOf(pid: number): string[] {
-  const tasks = readdirSync(`/proc/${pid}/task`);
-  const lists = tasks.map((task) => readFileSync(`/proc/${pid}/task/${task}/children`, 'latin1'));
-  return lists.flatMap((list) => list.split(' ').filter((child) => child !== ''));
 }
 
 async function untilReady(engine: Engine): Promise<void> {

@@ -22,7 +22,9 @@ describe('an answer of the engine', () => {
       kind: 'result',
       outputs: [{ name: 'y', datatype: 'FP32', shape: [1, 2], data: new Uint8Array(8) }],
     });
-    expect(readTensorReady(frame({ kind: 'ready', inputs: [], outputs: [{ ...head, shape: [-1] }] }))).toEqual({
+    expect(
+      readTensorReady(frame({ kind: 'ready', inputs: [], outputs: [{ ...head, shape: [-1] }] })),
+    ).toEqual({
       inputs: [],
       outputs: [{ name: 'y', datatype: 'FP32', shape: [-1] }],
     });
