@@ -96,7 +96,11 @@ export class RecordScanner {
   /** Throws TrailError TRAIL_FORMAT; nothing more can be read then. */
   push(piece: Uint8Array): void {
     let at = 0;
-    while (at < piece.length) at = this.#depth > 0 ? this.#insideRecord(piece, at) : this.#outside(piece, at);
+    while (at < piece.length) {
+      if (this.#depth > 0) at = this.#insideRecord(piece, at);
+      else if (this.#undecided === '' && isSpace(piece[at] as number)) at++;
+      else at = this.#outside(piece, at);
+    }
     this.#offset += piece.length;
   }
 
@@ -114,7 +118,6 @@ export class RecordScanner {
     const byte = piece[at] as number;
     if (this.#place === 'tail') return this.#readTail(byte, at);
     if (this.#undecided !== '') return this.#readBeginning(byte, piece, at);
-    if (isSpace(byte)) return at + 1;
     switch (this.#place) {
       case 'file':
         if (byte === OPEN_LIST) {
@@ -169,8 +172,6 @@ export class RecordScanner {
   }
 
   #readTail(byte: number, at: number): number {
-    // White space is not kept, so that a file of nothing else costs nothing.
-    if (this.#undecided === '' && isSpace(byte)) return at + 1;
     this.#undecided += String.fromCharCode(byte);
     if (byte === CLOSE_OBJECT) {
       if (!TAIL.test(this.#undecided))

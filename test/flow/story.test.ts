@@ -7,6 +7,8 @@ import type { VerifiedEnclave } from '../../client/verified-enclave.ts';
 import { BOOT_STEPS } from '../../enclave/platform.ts';
 import { unixLink } from '../../link/unix.ts';
 import { enclaveControl } from '../../parent/control.ts';
+import { releaseDeployment } from '../../review/releases.ts';
+import { reviewTrail } from '../../review/trail/read.ts';
 import { prepareRelease, type Release } from '../../scripts/local/release.ts';
 import { predictIris } from '../../scripts/model/iris.ts';
 import { pcrOfMeasuredBytes, pcrOfText } from '../../shared/pcr.ts';
@@ -311,6 +313,43 @@ describe('the processes', () => {
     expect(inNetwork(instance.parentPid)).toBeGreaterThan(0);
     expect(socketsOf(pid).length).toBeGreaterThan(0);
     for (const inside of [pid, ...childrenOf(pid)]) expect(inNetwork(inside)).toBe(0);
+  });
+});
+
+describe('the trail of KMS', () => {
+  const expectations = (name: string, pcr0: string) => ({
+    keys: [release.keyArn],
+    releases: [
+      {
+        name: 'strongroom',
+        version: name,
+        pcrs: { 0: pcr0, 1: hex(stack.measurements.pcr1), 2: hex(stack.measurements.pcr2) },
+        deployments: [releaseDeployment(release.deployment)],
+      },
+    ],
+    hostRoleArns: [ROLES.host],
+    sealerArns: [ROLES.owner],
+    administratorArns: [ROLES.administrator],
+  });
+
+  it('shows a reviewer that the key was used by this image alone, and that the policy was put', async () => {
+    const report = await reviewTrail([stack.auditLog], expectations('this', pcrs[0]), { failOn: 'high' });
+    expect(report).toMatchObject({ verdict: 'CLEAN', unreadable: [], notSupplied: [] });
+    expect(report.uses).toContainEqual(
+      expect.objectContaining({ action: 'Decrypt', principal: ROLES.host, image: 'strongroom this' }),
+    );
+    expect(report.findings.map(({ code }) => code)).toEqual(['policy-admin']);
+  });
+
+  it('shows another reviewer, who knows another image, that it was not theirs', async () => {
+    const report = await reviewTrail([stack.auditLog], expectations('other', 'ab'.repeat(48)), {
+      failOn: 'high',
+    });
+    expect(report.findings[0]).toMatchObject({
+      code: 'unknown-image',
+      severity: 'critical',
+      detail: `PCR0 ${pcrs[0]}`,
+    });
   });
 });
 
