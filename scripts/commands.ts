@@ -21,6 +21,7 @@ export const COMMANDS: Readonly<Record<string, () => Promise<{ readonly command:
   run: () => import('./commands/run.ts'),
   doctor: () => import('./commands/doctor.ts'),
   ask: () => import('./commands/ask.ts'),
+  proxy: () => import('./commands/proxy.ts'),
   'cert ca': () => import('./commands/cert-ca.ts'),
   'cert issue': () => import('./commands/cert-issue.ts'),
   'cert renew': () => import('./commands/cert-renew.ts'),

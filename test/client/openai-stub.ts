@@ -72,7 +72,7 @@ export function openAiStub({ tokenMs = 0 } = {}): OpenAiStub {
     }
     // A message that ends so was cut by the server's death.
     if (tokens.at(-1) === 'cut') {
-      response.socket?.destroy();
+      response.write(': the end\n\n', () => response.socket?.destroy());
       return;
     }
     send([{ index: 0, delta: {}, finish_reason: 'stop' }]);
