@@ -15,7 +15,6 @@ import { DenyListWatch } from './clients/deny-list.ts';
 import { ClientDoor, type Door, doorForAnyone } from './clients/door.ts';
 import { EnclaveClock } from './clock.ts';
 import { freeDroppedKeys } from './dropped-keys.ts';
-import type { Engine } from './engine/engine.ts';
 import { startTensorEngine } from './engine/tensor-engine.ts';
 import { startTextEngine } from './engine/text-engine.ts';
 import { createEvidenceIssuer } from './evidence.ts';
@@ -23,6 +22,8 @@ import { type HostService, hostService } from './host/host-service.ts';
 import { releaseDataKey } from './kms/release.ts';
 import { type MeasuredDeployment, measureDeployment } from './measure-deployment.ts';
 import { type CheckedModel, checkModel, openWeights } from './model.ts';
+import type { ServedModel } from './models/model-set.ts';
+import { ModelRegistry } from './models/registry.ts';
 import { makeNonDumpable } from './native/process.ts';
 import { type Nsm, nsmClient } from './nsm/client.ts';
 import { type BootStep, engineUidOf, type Platform } from './platform.ts';
@@ -52,10 +53,10 @@ export async function boot(platform: Platform): Promise<Server> {
   const models = await Promise.all(measured.deployment.models.map((pin) => checkModel(pin, host)));
   await reached('model-checked');
 
-  const loaded: LoadedModel[] = [];
+  const loaded: ServedModel[] = [];
   for (const [index, model] of models.entries()) {
     const engineUid = engineUidOf(platform, index);
-    loaded.push(await load(model, measured, { nsm, host, platform, engineUid, reached }));
+    loaded.push(await load(model, measured, { nsm, host, platform, clock, engineUid, reached }));
   }
 
   const server = await serve(loaded, measured, { nsm, host, platform, clock, report });
@@ -70,15 +71,11 @@ async function seedRandomness(nsm: Nsm): Promise<void> {
   seed.fill(0);
 }
 
-interface LoadedModel {
-  readonly model: CheckedModel;
-  readonly engine: Engine;
-}
-
 interface Loading {
   readonly nsm: Nsm;
   readonly host: HostService;
   readonly platform: Platform;
+  readonly clock: EnclaveClock;
   readonly engineUid: number | undefined;
   readonly reached: (step: BootStep) => Promise<void>;
 }
@@ -87,8 +84,8 @@ interface Loading {
 async function load(
   model: CheckedModel,
   measured: MeasuredDeployment,
-  { nsm, host, platform, engineUid, reached }: Loading,
-): Promise<LoadedModel> {
+  { nsm, host, platform, clock, engineUid, reached }: Loading,
+): Promise<ServedModel> {
   // They take as long to start as KMS takes to answer, and hold nothing until the opening begins.
   await using threads = startOpeningThreads(platform.cpuCount);
   const dataKey = await releaseDataKey({
@@ -121,7 +118,19 @@ async function load(
     ...(engineUid === undefined ? {} : { uid: engineUid }),
   });
   await reached('engine-loaded');
-  return { model, engine };
+  const { name, version, manifestSha256, contentId } = model;
+  return {
+    name,
+    version,
+    manifestSha256,
+    contentId,
+    engine,
+    loadedAt: clock.now(),
+    close: async () => {
+      await engine.close();
+      weights[Symbol.dispose]();
+    },
+  };
 }
 
 /** Whom the deployment lets in. */
@@ -154,22 +163,18 @@ interface Serving {
 
 /** TLS ends here, and the first thing that any connection gets is evidence of all the steps before. */
 async function serve(
-  loaded: readonly LoadedModel[],
+  loaded: readonly ServedModel[],
   measured: MeasuredDeployment,
   serving: Serving,
 ): Promise<Server> {
   const { nsm, platform, clock, report } = serving;
   const identity = createTlsIdentity(clock.now(), randomFillSync(new Uint8Array(SERIAL_BYTES)));
+  const models = new ModelRegistry(loaded);
   const evidence = createEvidenceIssuer({
     nsm,
     spkiSha256: identity.spkiSha256,
     deploymentSha384: measured.digest,
-    models: loaded.map(({ model: { name, version, manifestSha256, contentId } }) => ({
-      name,
-      version,
-      manifestSha256,
-      contentId,
-    })),
+    currentModels: () => models.current,
     monotonicMs: () => performance.now(),
     onFailure: () => report.evidenceFailed(),
   });
@@ -177,14 +182,10 @@ async function serve(
     listen: (onConnection) => platform.link.listen(SERVICE_PORT, onConnection),
     identity,
     evidence,
-    models: loaded.map(({ model: { name, version, contentId }, engine }) => ({
-      name,
-      version,
-      contentId,
-      engine,
-    })),
+    models,
     limits: measured.deployment.limits,
     door: await openDoor(measured.deployment, serving),
+    now: () => clock.now(),
     observe: (event) => report.request(event),
   });
   await platform.link.listen(CONTROL_PORT, serveControl(server));

@@ -17,18 +17,25 @@ import {
 } from '../shared/evidence/evidence.ts';
 import { TokenBucket, type TokenBucketLimits } from './token-bucket.ts';
 
-export interface EvidenceAnswer {
+/** What evidence says of models; whoever serves them has more. */
+interface Models {
+  readonly models: readonly LoadedModel[];
+}
+
+export interface EvidenceAnswer<Set> {
   readonly status: number;
   readonly headers: Readonly<Record<string, string>>;
   readonly body: Uint8Array;
+  /** What the evidence names, if it was given: the connection is served by these and no others from now on. */
+  readonly models?: Set;
 }
 
-export interface EvidenceIssuer {
+export interface EvidenceIssuer<Set = Models> {
   /** Never rejects. `nonceText` is the query's `nonce` as it stands, null if there is not exactly one. */
-  answer(socket: TLSSocket, nonceText: string | null): Promise<EvidenceAnswer>;
+  answer(socket: TLSSocket, nonceText: string | null): Promise<EvidenceAnswer<Set>>;
 }
 
-export interface EvidenceSource {
+export interface EvidenceSource<Set extends Models = Models> {
   readonly nsm: {
     attest(fields: {
       readonly userData: Uint8Array | null;
@@ -40,7 +47,8 @@ export interface EvidenceSource {
   readonly spkiSha256: Uint8Array;
   /** SHA-384 of the measured deployment document. */
   readonly deploymentSha384: Uint8Array;
-  readonly models: readonly LoadedModel[];
+  /** The models of the moment, which evidence is given of. */
+  readonly currentModels: () => Set;
   /** A clock that never goes back, in milliseconds. */
   readonly monotonicMs: () => number;
   /** Told what the caller is not told. */
@@ -62,15 +70,14 @@ const DEFAULT_LIMITS: EvidenceLimits = {
   queueLength: 32,
 };
 
-export function createEvidenceIssuer(source: EvidenceSource): EvidenceIssuer {
+export function createEvidenceIssuer<Set extends Models>(source: EvidenceSource<Set>): EvidenceIssuer<Set> {
   const limits = source.limits ?? DEFAULT_LIMITS;
   const overall = new TokenBucket(limits.overall, source.monotonicMs);
   const perConnection = new WeakMap<TLSSocket, TokenBucket>();
-  const digestOfModels = modelsDigest(source.models);
   let lastInQueue: Promise<unknown> = Promise.resolve();
   let queued = 0;
 
-  async function answer(socket: TLSSocket, nonceText: string | null): Promise<EvidenceAnswer> {
+  async function answer(socket: TLSSocket, nonceText: string | null): Promise<EvidenceAnswer<Set>> {
     const nonce = readNonce(nonceText);
     if (nonce === undefined) return refusal(400, 'nonce: expected 32 bytes in base64url without padding');
 
@@ -84,8 +91,11 @@ export function createEvidenceIssuer(source: EvidenceSource): EvidenceIssuer {
     if (waitMs > 0) return refusal(429, 'too many evidence requests', Math.ceil(waitMs / 1000));
 
     try {
-      const document = await inTurn(() => attest(socket, nonce));
-      return reply(200, encodeEvidenceResponse(document, source.models));
+      return await inTurn(async () => {
+        const set = source.currentModels();
+        const document = await attest(socket, nonce, modelsDigest(set.models));
+        return { ...reply(200, encodeEvidenceResponse(document, set.models)), models: set };
+      });
     } catch (error) {
       source.onFailure(error);
       return refusal(503, 'evidence is not available', 5);
@@ -104,7 +114,7 @@ export function createEvidenceIssuer(source: EvidenceSource): EvidenceIssuer {
     }
   }
 
-  async function attest(socket: TLSSocket, nonce: Uint8Array): Promise<Uint8Array> {
+  async function attest(socket: TLSSocket, nonce: Uint8Array, models: Uint8Array): Promise<Uint8Array> {
     if (socket.destroyed) throw new Error('the caller left before its turn');
     // The exporters of TLS 1.2 do not bind the whole handshake unless extended master secrets are in use.
     if (socket.getProtocol() !== 'TLSv1.3') throw new Error('evidence is given for TLS 1.3 only');
@@ -113,7 +123,7 @@ export function createEvidenceIssuer(source: EvidenceSource): EvidenceIssuer {
       purpose: TLS_PURPOSE,
       exporter,
       spki: source.spkiSha256,
-      models: digestOfModels,
+      models,
       deployment: source.deploymentSha384,
     });
     return source.nsm.attest({ userData, nonce, publicKey: null });
@@ -130,11 +140,11 @@ function readNonce(text: string | null): Uint8Array | undefined {
   }
 }
 
-function refusal(status: number, message: string, retryAfterSeconds?: number): EvidenceAnswer {
+function refusal(status: number, message: string, retryAfterSeconds?: number): EvidenceAnswer<never> {
   return reply(status, Buffer.from(JSON.stringify({ error: message })), retryAfterSeconds);
 }
 
-function reply(status: number, body: Uint8Array, retryAfterSeconds?: number): EvidenceAnswer {
+function reply(status: number, body: Uint8Array, retryAfterSeconds?: number): EvidenceAnswer<never> {
   return {
     status,
     headers: {

@@ -49,7 +49,7 @@ export async function startEvidenceEndpoint(models: readonly LoadedModel[]): Pro
     nsm,
     spkiSha256: identity.spkiSha256,
     deploymentSha384,
-    models,
+    currentModels: () => ({ models }),
     monotonicMs: () => performance.now(),
     onFailure: () => {},
     limits: {

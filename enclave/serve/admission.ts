@@ -1,61 +1,116 @@
-/** Who may use a model now, who waits, and who is told to come back: a fixed number, a bounded queue. */
+/**
+ * Who may use a model now, who waits, and who is told to come back: a fixed number of places, a bounded queue, and
+ * turns that go round between the callers, so that one who sends much delays himself and nobody else.
+ */
 import { ApiError } from './errors.ts';
 
 interface Waiting {
+  readonly caller: string;
   readonly admit: () => void;
   readonly refuse: (error: unknown) => void;
 }
 
 export class Admission {
-  readonly #concurrency: number;
+  readonly #places: number;
   readonly #queueLength: number;
-  readonly #queue: Waiting[] = [];
-  #running = 0;
+  /** By caller, in the order of their next turns; no caller without requests. */
+  readonly #queues = new Map<string, Waiting[]>();
+  #waiting = 0;
+  #taken = 0;
 
-  constructor(concurrency: number, queueLength: number) {
-    this.#concurrency = concurrency;
+  /** `places` run at once; `queueLength` more may wait, of all callers together. */
+  constructor(places: number, queueLength: number) {
+    this.#places = places;
     this.#queueLength = queueLength;
   }
 
+  get waiting(): number {
+    return this.#waiting;
+  }
+
   /**
-   * Runs `work` in its turn. Rejects with ApiError API_OVERLOADED at once if the queue is full, and with the
-   * signal's reason as soon as it aborts: whoever has gone does not wait in the queue.
+   * `caller` is a `Caller.key`. Resolves with a place, to be disposed when it is free again. Rejects with ApiError API_OVERLOADED at once if the
+   * queue is full, unless another caller has more in it than this one: then the newest of those has to go instead.
+   * Rejects with the signal's reason as soon as it aborts: whoever has gone does not wait in the queue.
    */
-  async run<T>(work: () => Promise<T>, signal: AbortSignal): Promise<T> {
+  async enter(caller: string, signal: AbortSignal): Promise<Disposable> {
     signal.throwIfAborted();
-    if (this.#running >= this.#concurrency) await this.#turn(signal);
-    else this.#running += 1;
-    try {
-      signal.throwIfAborted();
-      return await work();
-    } finally {
-      const next = this.#queue.shift();
-      if (next === undefined) this.#running -= 1;
-      else next.admit();
-    }
+    if (this.#taken >= this.#places) await this.#turn(caller, signal);
+    else this.#taken += 1;
+    let held = true;
+    return {
+      [Symbol.dispose]: () => {
+        if (!held) return;
+        held = false;
+        this.#leave();
+      },
+    };
   }
 
   /** Resolves with the place of whoever finished. */
-  #turn(signal: AbortSignal): Promise<void> {
-    if (this.#queue.length >= this.#queueLength) {
-      throw new ApiError('API_OVERLOADED', 'too many requests are waiting for this model');
-    }
+  #turn(caller: string, signal: AbortSignal): Promise<void> {
+    if (this.#waiting >= this.#queueLength) this.#makeRoomFor(caller);
     return new Promise((resolve, reject) => {
       const leave = (): void => {
-        this.#queue.splice(this.#queue.indexOf(waiting), 1);
+        this.#remove(waiting);
         reject(signal.reason);
       };
       const waiting: Waiting = {
+        caller,
         admit: () => {
           signal.removeEventListener('abort', leave);
           resolve();
         },
-        refuse: reject,
+        refuse: (error) => {
+          signal.removeEventListener('abort', leave);
+          reject(error);
+        },
       };
       signal.addEventListener('abort', leave, { once: true });
-      this.#queue.push(waiting);
+      const queue = this.#queues.get(caller);
+      if (queue === undefined) this.#queues.set(caller, [waiting]);
+      else queue.push(waiting);
+      this.#waiting += 1;
     });
   }
+
+  #makeRoomFor(caller: string): void {
+    const own = this.#queues.get(caller)?.length ?? 0;
+    let longest: readonly Waiting[] = [];
+    for (const queue of this.#queues.values()) if (queue.length > longest.length) longest = queue;
+    const newest = longest.at(-1);
+    if (newest === undefined || longest.length <= own + 1) throw overloaded();
+    this.#remove(newest);
+    newest.refuse(overloaded());
+  }
+
+  #remove(waiting: Waiting): void {
+    const queue = this.#queues.get(waiting.caller);
+    const index = queue?.indexOf(waiting) ?? -1;
+    if (queue === undefined || index < 0) return;
+    queue.splice(index, 1);
+    if (queue.length === 0) this.#queues.delete(waiting.caller);
+    this.#waiting -= 1;
+  }
+
+  /** The next caller's oldest request gets the place, and that caller goes to the end. */
+  #leave(): void {
+    const [turn] = this.#queues;
+    if (turn === undefined) {
+      this.#taken -= 1;
+      return;
+    }
+    const [caller, queue] = turn;
+    const next = queue.shift();
+    this.#waiting -= 1;
+    this.#queues.delete(caller);
+    if (queue.length > 0) this.#queues.set(caller, queue);
+    next?.admit();
+  }
+}
+
+function overloaded(): ApiError {
+  return new ApiError('API_OVERLOADED', 'too many requests are waiting for this model');
 }
 
 /** Memory for one body: it grows, and all of it comes back when disposed. */

@@ -14,9 +14,11 @@ export interface Deadlines {
   readonly bodyWindowMs: number;
   /** The slowest that a body may arrive. */
   readonly bodyBytesPerSecond: number;
-  /** For the answer to be worked out, waiting included. */
+  /** For the answer to be worked out, waiting included; for text, for a turn at the engine. */
   readonly answerMs: number;
-  /** For the answer to be taken by the client. */
+  /** For a text to be generated, waiting included. */
+  readonly generationMs: number;
+  /** For the answer to be taken by the client, or the next part of one that is still being made. */
   readonly deliveryMs: number;
   /** Between requests on one connection. */
   readonly idleMs: number;
@@ -31,6 +33,7 @@ export const DEADLINES: Deadlines = {
   bodyWindowMs: 5_000,
   bodyBytesPerSecond: 4_096,
   answerMs: 60_000,
+  generationMs: 600_000,
   deliveryMs: 120_000,
   idleMs: 30_000,
   drainMs: 20_000,

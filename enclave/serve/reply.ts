@@ -1,31 +1,72 @@
 /** Writes answers and refusals, so that a client gets to read them and a slow one is cut off. */
+import { once } from 'node:events';
 import type { IncomingMessage, ServerResponse } from 'node:http';
-import { EngineError } from '../engine/errors.ts';
-import type { ApiAnswer } from './api.ts';
-import { ApiError } from './errors.ts';
-import { allowedMethod, type Route } from './routes.ts';
+import type { ApiAnswer } from './exchange.ts';
+import { encodeRefusal, refusalOf } from './refusal.ts';
+import { allowedMethod, apiOf, type Route } from './routes.ts';
 
 export interface ReplyOptions {
   /** The connection takes no further request. */
   readonly last: boolean;
-  /** For the client to take the answer. */
+  /** For the client to take a whole answer, or the next part of one that is still being made. */
   readonly deliveryMs: number;
 }
 
 /** How long a refused body is still swallowed, so that its sender gets to read the refusal. */
 const LINGER_MS = 1_000;
 
-export function sendAnswer(response: ServerResponse, answer: ApiAnswer, options: ReplyOptions): void {
+/** Resolves when the answer is with the connection. Rejects, without its end, if it could not be made to the end. */
+export async function sendAnswer(
+  response: ServerResponse,
+  answer: ApiAnswer,
+  options: ReplyOptions,
+): Promise<void> {
+  const { status, headers, body } = answer;
   if (response.destroyed) return;
   if (options.last) response.shouldKeepAlive = false;
-  response.writeHead(answer.status, {
-    'cache-control': 'no-store',
-    ...answer.headers,
-    'content-length': String(answer.body.reduce((sum, part) => sum + part.length, 0)),
-  });
+  const common = { 'cache-control': 'no-store', ...headers };
+  if (Symbol.asyncIterator in body) {
+    response.writeHead(status, common);
+    await sendParts(response, body, options.deliveryMs);
+    return;
+  }
+  const sizeBytes = body.reduce((sum, part) => sum + part.length, 0);
+  response.writeHead(status, { ...common, 'content-length': String(sizeBytes) });
   cutOffAfter(response, options.deliveryMs);
-  for (const part of answer.body) response.write(part);
+  for (const part of body) response.write(part);
   response.end();
+}
+
+/** The next part is made only once the connection has taken the last: nothing piles up for a client that does not read. */
+async function sendParts(
+  response: ServerResponse,
+  parts: AsyncIterable<Uint8Array>,
+  deliveryMs: number,
+): Promise<void> {
+  // Each event has to leave when it is made; Nagle's algorithm would hold it for the one before.
+  response.socket?.setNoDelay(true);
+  response.flushHeaders();
+  for await (const part of parts) {
+    if (response.destroyed) return;
+    if (!response.write(part)) await taken(response, deliveryMs);
+  }
+  cutOffAfter(response, deliveryMs);
+  response.end();
+}
+
+/** Resolves when what was written has left, or the connection has gone, at the latest after the time for it. */
+async function taken(response: ServerResponse, deliveryMs: number): Promise<void> {
+  const cut = setTimeout(() => response.destroy(), deliveryMs);
+  const done = new AbortController();
+  try {
+    await Promise.race([
+      once(response, 'drain', { signal: done.signal }),
+      once(response, 'close', { signal: done.signal }),
+    ]);
+  } finally {
+    done.abort();
+    clearTimeout(cut);
+  }
 }
 
 /** `route` is undefined if the path is unknown. */
@@ -40,8 +81,9 @@ export function sendRefusal(
     response.destroy();
     return;
   }
-  const { status, code, message, retryAfterSeconds = status === 503 ? 1 : undefined } = publicError(error);
-  const body = Buffer.from(JSON.stringify({ error: message, code }));
+  const refusal = refusalOf(error);
+  const { status, retryAfterSeconds } = refusal;
+  const body = Buffer.from(JSON.stringify(encodeRefusal(apiOf(request.url ?? ''), refusal)));
   const unread = announcesBody(request) && !request.complete;
   if (unread || options.last) response.shouldKeepAlive = false;
   response.writeHead(status, {
@@ -75,21 +117,4 @@ function endOnceSent(request: IncomingMessage, response: ServerResponse): void {
 function cutOffAfter(response: ServerResponse, deliveryMs: number): void {
   const timer = setTimeout(() => response.destroy(), deliveryMs);
   response.once('close', () => clearTimeout(timer));
-}
-
-interface Refusal {
-  readonly status: number;
-  readonly code: string;
-  readonly message: string;
-  readonly retryAfterSeconds?: number | undefined;
-}
-
-/** What the caller is told: our own words, or nothing but that something failed. */
-function publicError(error: unknown): Refusal {
-  if (error instanceof ApiError) return error;
-  if (error instanceof EngineError) {
-    if (error.code === 'ENGINE_REJECTED') return { status: 400, code: error.code, message: error.message };
-    return { status: 503, code: 'ENGINE_UNAVAILABLE', message: 'the engine of this model is not available' };
-  }
-  return { status: 500, code: 'API_INTERNAL', message: 'something failed inside the enclave' };
 }

@@ -1,5 +1,5 @@
 /**
- * The enclave's public face: TLS 1.3 that ends here, evidence first, then the inference protocol.
+ * The enclave's public face: TLS 1.3 that ends here, evidence first, then the inference protocols.
  *
  * A request climbs this ladder, and each rung has its refusal:
  *
@@ -14,6 +14,8 @@
  *     content       every field understood and fitting the model (400)
  *     turn          a bounded queue (503, Retry-After)
  *     engine        running (503), and content with the inputs (400)
+ *
+ * This file has it up to the exchange, dispatch.ts up to the evidence, and the rest is each protocol's.
  */
 import {
   createServer,
@@ -25,19 +27,16 @@ import type { Duplex } from 'node:stream';
 import type { TLSSocket, Server as TlsServer } from 'node:tls';
 import { Exchanges } from '../../link/exchanges.ts';
 import type { Listener } from '../../link/link.ts';
-import type { Admitted } from '../clients/caller.ts';
 import { type Door, doorForAnyone } from '../clients/door.ts';
 import { refuseConnection } from '../clients/refuse.ts';
 import type { EvidenceIssuer } from '../evidence.ts';
+import type { ModelSet } from '../models/model-set.ts';
+import type { ModelRegistry } from '../models/registry.ts';
 import type { TlsIdentity } from '../tls-identity.ts';
-import { Api, type ApiAnswer, json, type ServedModel } from './api.ts';
-import { ApiError } from './errors.ts';
+import { Dispatcher } from './dispatch.ts';
 import { type ApiLimits, DEADLINES, type Deadlines, MAX_HEADER_BYTES } from './limits.ts';
-import { announcesBody, type ReplyOptions, sendAnswer, sendRefusal } from './reply.ts';
-import { type Route, type RouteKind, requireMethod, routeOf } from './routes.ts';
+import type { RouteKind } from './routes.ts';
 import { createTls } from './tls.ts';
-
-export type { ServedModel } from './api.ts';
 
 /** All that anybody but the caller learns of a request. */
 export interface RequestEvent {
@@ -50,9 +49,11 @@ export interface RequestEvent {
 export interface ServerOptions {
   readonly listen: (onConnection: (connection: Duplex) => void) => Promise<Listener>;
   readonly identity: TlsIdentity;
-  readonly evidence: EvidenceIssuer;
-  readonly models: readonly ServedModel[];
+  readonly evidence: EvidenceIssuer<ModelSet>;
+  readonly models: ModelRegistry;
   readonly limits: ApiLimits;
+  /** Enclave time. */
+  readonly now: () => Date;
   readonly observe: (event: RequestEvent) => void;
   /** Anyone may come in if absent. */
   readonly door?: Door;
@@ -90,22 +91,18 @@ class EnclaveServer implements Server {
   readonly #options: ServerOptions;
   readonly #deadlines: Deadlines;
   readonly #door: Door;
-  readonly #api: Api;
+  readonly #dispatcher: Dispatcher;
   readonly #tls: TlsServer;
   readonly #http: HttpServer;
   readonly #connections = new Set<Duplex>();
-  /** Connections whose evidence has been given. */
-  readonly #evidenced = new WeakSet<TLSSocket>();
   #listener: Listener | undefined;
-  #atWork = 0;
-  #idle: (() => void) | undefined;
   #draining: Promise<void> | undefined;
 
   constructor(options: ServerOptions) {
     this.#options = options;
     this.#deadlines = { ...DEADLINES, ...options.deadlines };
     this.#door = options.door ?? doorForAnyone();
-    this.#api = new Api(options.models, options.limits, this.#deadlines);
+    this.#dispatcher = new Dispatcher({ ...options, door: this.#door }, this.#deadlines);
     this.#http = this.#createHttp();
     this.#tls = createTls(
       { identity: options.identity, clientCa: this.#door.clientCa, handshakeMs: this.#deadlines.handshakeMs },
@@ -117,7 +114,7 @@ class EnclaveServer implements Server {
   }
 
   get ready(): boolean {
-    return this.#draining === undefined && this.#api.ready;
+    return this.#dispatcher.ready;
   }
 
   get connections(): number {
@@ -136,13 +133,10 @@ class EnclaveServer implements Server {
   }
 
   async #drain(timeoutMs: number): Promise<void> {
+    const finished = this.#dispatcher.drain();
     await this.#listener?.close();
     const deadline = Promise.withResolvers<void>();
     const timer = setTimeout(deadline.resolve, timeoutMs);
-    const finished = new Promise<void>((resolve) => {
-      this.#idle = resolve;
-      if (this.#atWork === 0) resolve();
-    });
     await Promise.race([finished, deadline.promise]);
     clearTimeout(timer);
     this.#http.close();
@@ -150,7 +144,7 @@ class EnclaveServer implements Server {
       connection.end();
       setTimeout(() => connection.destroy(), CLOSE_GRACE_MS).unref();
     }
-    await Promise.all(this.#options.models.map(({ engine }) => engine.close()));
+    await this.#options.models.close();
   }
 
   #accept(connection: Duplex): void {
@@ -184,7 +178,9 @@ class EnclaveServer implements Server {
     });
     const exchanges = new Exchanges(OPEN_EXCHANGES);
     const serve = (request: IncomingMessage, response: ServerResponse, proceed: () => void): void => {
-      if (exchanges.begin(request.socket, response)) void this.#serve(request, response, proceed);
+      if (exchanges.begin(request.socket, response)) {
+        void this.#dispatcher.serve(request, response, proceed);
+      }
     };
     server.on('request', (request, response) => serve(request, response, () => {}));
     server.on('checkContinue', (request, response) => {
@@ -193,79 +189,4 @@ class EnclaveServer implements Server {
     // Upgrades and CONNECT have no listeners: Node refuses them.
     return server;
   }
-
-  async #serve(request: IncomingMessage, response: ServerResponse, proceed: () => void): Promise<void> {
-    const startedMs = performance.now();
-    const gone = new AbortController();
-    let kind: RequestEvent['route'] = 'unknown';
-    let admitted: Admitted | undefined;
-    this.#atWork += 1;
-    response.once('close', () => {
-      gone.abort(new ApiError('API_INVALID', 'the client has gone'));
-      clearTimeout(answerDeadline);
-      admitted?.leave();
-      this.#atWork -= 1;
-      if (this.#atWork === 0) this.#idle?.();
-      this.#options.observe({
-        route: kind,
-        status: response.headersSent ? response.statusCode : 0,
-        duration: durationClass(performance.now() - startedMs),
-      });
-    });
-    const answerDeadline = setTimeout(
-      () => gone.abort(new ApiError('API_DEADLINE', 'the answer took too long')),
-      this.#deadlines.answerMs,
-    );
-    let route: Route | undefined;
-    try {
-      route = routeOf(request.url ?? '');
-      kind = route.kind;
-      requireMethod(route, request.method);
-      if (route.kind !== 'infer') requireNoBody(request);
-      admitted = this.#door.admit(request.socket as TLSSocket);
-      const answer = await this.#answer(route, request, gone.signal, proceed);
-      sendAnswer(response, answer, this.#replyOptions(request));
-    } catch (error) {
-      sendRefusal(request, response, error, route, this.#replyOptions(request));
-    }
-  }
-
-  #replyOptions({ socket }: IncomingMessage): ReplyOptions {
-    const last = this.#draining !== undefined || this.#door.isOver(socket as TLSSocket);
-    return { last, deliveryMs: this.#deadlines.deliveryMs };
-  }
-
-  async #answer(
-    route: Route,
-    request: IncomingMessage,
-    signal: AbortSignal,
-    proceed: () => void,
-  ): Promise<ApiAnswer> {
-    const socket = request.socket as TLSSocket;
-    if (route.kind === 'live') return json(200, { live: true });
-    if (route.kind === 'ready') return json(this.ready ? 200 : 503, { ready: this.ready });
-    if (route.kind === 'evidence') {
-      const { status, headers, body } = await this.#options.evidence.answer(socket, route.nonce);
-      if (status === 200) this.#evidenced.add(socket);
-      return { status, headers, body: [body] };
-    }
-    if (!this.#evidenced.has(socket)) {
-      throw new ApiError('EVIDENCE_REQUIRED', 'ask for GET /attestation first, on this very connection');
-    }
-    if (this.#draining !== undefined && route.kind === 'infer') {
-      throw new ApiError('API_DRAINING', 'this enclave takes no more requests');
-    }
-    return this.#api.answer(route, request, signal, proceed);
-  }
-}
-
-function requireNoBody(request: IncomingMessage): void {
-  if (announcesBody(request)) throw new ApiError('API_INVALID', 'body: expected none');
-}
-
-function durationClass(durationMs: number): RequestEvent['duration'] {
-  if (durationMs < 10) return 'under-10ms';
-  if (durationMs < 100) return 'under-100ms';
-  if (durationMs < 1_000) return 'under-1s';
-  return durationMs < 10_000 ? 'under-10s' : 'longer';
 }

@@ -45,13 +45,20 @@ export interface ApiLimits {
   readonly queueLength: number;
   /** Connections that may be open at once. */
   readonly connections: number;
+  /** Tokens that one text may have, the prompt not counted. */
+  readonly completionTokens: number;
 }
 
 export const TELEMETRY_EVENTS = ['boot', 'requests', 'deny-list'] as const;
 export type TelemetryEvent = (typeof TELEMETRY_EVENTS)[number];
 
-const LIMIT_NAMES = ['requestBytes', 'queueLength', 'connections', 'perClient'];
-const DEFAULT_LIMITS: ApiLimits = { requestBytes: 4 * 1024 * 1024, queueLength: 64, connections: 256 };
+const LIMIT_NAMES = ['requestBytes', 'queueLength', 'connections', 'completionTokens', 'perClient'];
+const DEFAULT_LIMITS: ApiLimits = {
+  requestBytes: 4 * 1024 * 1024,
+  queueLength: 64,
+  connections: 256,
+  completionTokens: 4096,
+};
 
 /** Throws DeploymentError for anything that is not exactly a deployment document of this format. */
 export function parseDeployment(bytes: Uint8Array): Deployment {
@@ -144,6 +151,7 @@ function parseLimits(value: JsonValue | undefined): ApiLimits {
     requestBytes: pick('requestBytes', 256 * 1024 * 1024),
     queueLength: pick('queueLength', 4096),
     connections: pick('connections', 4096),
+    completionTokens: pick('completionTokens', 1024 * 1024),
   };
 }
 

@@ -301,7 +301,7 @@ describe('what the evidence says is compared with what is expected', () => {
 
   test('a model that is loaded as expected is fine, and others may be beside it', async () => {
     const models = [IRIS, { ...IRIS, name: 'wine' }];
-    const server = await enclave({ changes: { models } });
+    const server = await enclave({ changes: { currentModels: () => ({ models }) } });
     const expected = [{ name: 'iris', minimumVersion: 3, contentId: IRIS.contentId }];
     const { evidence } = await verified(server, { ...server.expectations, models: expected });
     expect(modelsDigest(evidence.models)).toEqual(modelsDigest(models));

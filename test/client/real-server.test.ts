@@ -2,12 +2,16 @@ import { once } from 'node:events';
 import net, { type AddressInfo } from 'node:net';
 import { expect, test } from 'vitest';
 import { connect } from '../../client/index.ts';
+import { ModelRegistry } from '../../enclave/models/registry.ts';
 import { startServer } from '../../enclave/serve/server.ts';
+import { fakeEngine, LIMITS, servedModel } from '../support/serving.ts';
 import { newIdentity, newIssuer, startPlatform } from './test-enclave.ts';
 
 test("the enclave's own server gives evidence that the client accepts, and then answers", async () => {
   const platform = await startPlatform();
   const identity = newIdentity();
+  const engine = fakeEngine({ inputs: [], outputs: [] }, async () => ({ outputs: [] }));
+  const models = new ModelRegistry([servedModel(engine, { name: 'iris' })]);
   const listener = net.createServer();
   const server = await startServer({
     listen: async (onConnection) => {
@@ -16,9 +20,10 @@ test("the enclave's own server gives evidence that the client accepts, and then 
       return { close: async () => void listener.close() };
     },
     identity,
-    evidence: newIssuer(platform, identity),
-    models: [],
-    limits: { requestBytes: 1024, queueLength: 1, connections: 8 },
+    evidence: newIssuer(platform, identity, { currentModels: () => models.current }),
+    models,
+    limits: LIMITS,
+    now: () => new Date(),
     observe: () => {},
   });
   try {

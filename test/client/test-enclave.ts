@@ -63,16 +63,18 @@ export function newIdentity(): TlsIdentity {
   return createTlsIdentity(new Date(Date.now() - 1000), randomBytes(16));
 }
 
-export function newIssuer(
+export function newIssuer<
+  Set extends { readonly models: readonly LoadedModel[] } = { models: LoadedModel[] },
+>(
   platform: TestPlatform,
   identity: TlsIdentity,
-  changes: Partial<EvidenceSource> = {},
-): EvidenceIssuer {
+  changes: Partial<EvidenceSource<Set>> = {},
+): EvidenceIssuer<Set> {
   return createEvidenceIssuer({
     nsm: platform.nsm,
     spkiSha256: identity.spkiSha256,
     deploymentSha384: createHash('sha384').update(DEPLOYMENT).digest(),
-    models: [IRIS],
+    currentModels: () => ({ models: [IRIS] }) as unknown as Set,
     monotonicMs: () => performance.now(),
     onFailure: (error) => {
       throw error;

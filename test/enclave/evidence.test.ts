@@ -64,7 +64,7 @@ function issuer(changes: Partial<EvidenceSource> = {}) {
     },
     spkiSha256: new Uint8Array(32).fill(1),
     deploymentSha384: new Uint8Array(48).fill(2),
-    models: [IRIS],
+    currentModels: () => ({ models: [IRIS] }),
     monotonicMs: () => time.ms,
     onFailure: (error) => failures.push(error),
     ...changes,

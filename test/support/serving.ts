@@ -7,9 +7,12 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import type { Duplex } from 'node:stream';
 import { type ConnectionOptions, type TLSSocket, connect as tlsConnect } from 'node:tls';
-import type { TensorEngine as Engine, InferRequest, InferResponse } from '../../enclave/engine/engine.ts';
+import type { Engine, InferRequest, InferResponse, TensorEngine } from '../../enclave/engine/engine.ts';
 import type { ModelMetadata } from '../../enclave/engine/tensor.ts';
 import type { EvidenceIssuer } from '../../enclave/evidence.ts';
+import type { ModelSet, ServedModel } from '../../enclave/models/model-set.ts';
+import { ModelRegistry } from '../../enclave/models/registry.ts';
+import type { ApiLimits } from '../../enclave/serve/limits.ts';
 import {
   type RequestEvent,
   type Server,
@@ -22,27 +25,49 @@ import type { Listener } from '../../link/link.ts';
 export const NONCE = Buffer.alloc(32, 7).toString('base64url');
 
 /** Gives the nonce back as evidence: what evidence says is not the server's business. */
-export const echoEvidence: EvidenceIssuer = {
-  answer: async (_socket, nonce) => {
-    const status = nonce === null ? 400 : 200;
-    return {
-      status,
+export function echoEvidence(models: ModelRegistry): EvidenceIssuer<ModelSet> {
+  return {
+    answer: async (_socket, nonce) => ({
+      status: nonce === null ? 400 : 200,
       headers: { 'content-type': 'application/json' },
       body: Buffer.from(JSON.stringify({ nonce })),
-    };
-  },
+      ...(nonce === null ? {} : { models: models.current }),
+    }),
+  };
+}
+
+export const LIMITS: ApiLimits = {
+  requestBytes: 1024 * 1024,
+  queueLength: 4,
+  connections: 32,
+  completionTokens: 256,
 };
+
+/** A model around an engine, as the boot would have loaded it. */
+export function servedModel(engine: Engine, changes: Partial<ServedModel> = {}): ServedModel {
+  return {
+    name: 'm',
+    version: 3,
+    manifestSha256: null,
+    contentId: '00'.repeat(32),
+    engine,
+    loadedAt: new Date('2026-01-01T00:00:00Z'),
+    close: () => engine.close(),
+    ...changes,
+  };
+}
 
 /** An engine in this process, for tests of what stands before it. */
 export function fakeEngine(
   metadata: ModelMetadata,
   infer: (request: InferRequest, signal?: AbortSignal) => Promise<InferResponse>,
-): Engine & { ready: boolean } {
+): TensorEngine & { ready: boolean } {
   return { kind: 'tensor', metadata, ready: true, infer, close: async () => {} };
 }
 
 export interface TestServer extends AsyncDisposable {
   readonly server: Server;
+  readonly models: ModelRegistry;
   readonly events: RequestEvent[];
   readonly path: string;
   /** A TLS connection; `evidence` (default) asks for evidence first. */
@@ -51,22 +76,33 @@ export interface TestServer extends AsyncDisposable {
   dial(): Duplex;
 }
 
-export async function serveForTest(
-  options: Pick<ServerOptions, 'models'> & Partial<ServerOptions>,
-): Promise<TestServer> {
+export type TestServerOptions = Partial<Omit<ServerOptions, 'models' | 'limits'>> & {
+  readonly models: readonly ServedModel[];
+  readonly limits?: Partial<ApiLimits>;
+};
+
+export async function serveForTest({
+  models: served,
+  limits,
+  ...options
+}: TestServerOptions): Promise<TestServer> {
   const folder = mkdtempSync(join(tmpdir(), 'strongroom-serve-'));
   const path = join(folder, 'service.sock');
   const events: RequestEvent[] = [];
+  const models = new ModelRegistry(served);
   const server = await startServer({
     listen: (onConnection) => listenOn(path, onConnection),
     identity: createTlsIdentity(new Date(), randomBytes(16)),
-    evidence: echoEvidence,
-    limits: { requestBytes: 1024 * 1024, queueLength: 4, connections: 32 },
+    evidence: echoEvidence(models),
+    models,
+    limits: { ...LIMITS, ...limits },
+    now: () => new Date(),
     observe: (event) => events.push(event),
     ...options,
   });
   return {
     server,
+    models,
     events,
     path,
     dial: () => netConnect(path),

@@ -20,6 +20,7 @@ import {
   type Connection,
   fakeEngine,
   NONCE,
+  servedModel,
   serveForTest,
   type TestServer,
 } from '../../support/serving.ts';
@@ -39,7 +40,7 @@ const engine = fakeEngine(METADATA, async () => {
 
 const serve = (rules: ClientRules, options: Partial<Omit<ClientDoorOptions, 'rules'>> = {}) =>
   serveForTest({
-    models: [{ name: 'm', version: 1, contentId: 'ab'.repeat(32), engine }],
+    models: [servedModel(engine)],
     door: doorOf(rules, options),
   });
 

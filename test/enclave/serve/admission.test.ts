@@ -2,6 +2,19 @@ import { describe, expect, it } from 'vitest';
 import { Admission, BodyBudget } from '../../../enclave/serve/admission.ts';
 
 const never = new AbortController().signal;
+const CALLER = 'caller';
+
+/** Work in the place of a caller. */
+async function run<T>(
+  admission: Admission,
+  work: () => Promise<T>,
+  signal: AbortSignal,
+  caller = CALLER,
+): Promise<T> {
+  using _place = await admission.enter(caller, signal);
+  signal.throwIfAborted();
+  return await work();
+}
 
 /** Work that ends when the test says so. */
 function work() {
@@ -23,7 +36,7 @@ describe('admission to a model', () => {
   it('lets a fixed number in, queues a bounded number, and refuses the rest at once', async () => {
     const admission = new Admission(2, 1);
     const all = [work(), work(), work(), work()];
-    const runs = all.map(({ run }) => admission.run(run, never));
+    const runs = all.map((one) => run(admission, one.run, never));
     await expect(runs[3]).rejects.toEqual(overloaded);
     expect(all.map(({ started }) => started)).toEqual([true, true, false, false]);
     all[0]?.finish();
@@ -38,28 +51,32 @@ describe('admission to a model', () => {
     const admission = new Admission(1, 10);
     const order: number[] = [];
     const runs = [0, 1, 2, 3].map((index) =>
-      admission.run(async () => {
-        order.push(index);
-        await tick();
-        if (index % 2 === 0) throw new Error('failed');
-      }, never),
+      run(
+        admission,
+        async () => {
+          order.push(index);
+          await tick();
+          if (index % 2 === 0) throw new Error('failed');
+        },
+        never,
+      ),
     );
     const results = await Promise.allSettled(runs);
     expect(order).toEqual([0, 1, 2, 3]);
     expect(results.map(({ status }) => status)).toEqual(['rejected', 'fulfilled', 'rejected', 'fulfilled']);
-    await admission.run(async () => {}, never);
+    await run(admission, async () => {}, never);
   });
 
   it('gives the place of whoever leaves the queue to another', async () => {
     const admission = new Admission(1, 1);
     const first = work();
-    const running = admission.run(first.run, never);
+    const running = run(admission, first.run, never);
     const gone = new AbortController();
     const left = work();
-    const leaving = admission.run(left.run, gone.signal);
+    const leaving = run(admission, left.run, gone.signal);
     gone.abort(new Error('gone'));
     await expect(leaving).rejects.toThrow('gone');
-    const other = admission.run(async () => 'served', never);
+    const other = run(admission, async () => 'served', never);
     first.finish();
     await running;
     expect(await other).toBe('served');
@@ -69,24 +86,82 @@ describe('admission to a model', () => {
   it('loses no place when a caller leaves just as its turn comes', async () => {
     const admission = new Admission(1, 4);
     const first = work();
-    const running = admission.run(first.run, never);
+    const running = run(admission, first.run, never);
     const gone = new AbortController();
-    const leaving = admission.run(async () => 'served', gone.signal);
+    const leaving = run(admission, async () => 'served', gone.signal);
     first.finish();
     await running;
     gone.abort(new Error('gone'));
     await leaving.catch(() => undefined);
-    expect(await admission.run(async () => 'served', never)).toBe('served');
+    expect(await run(admission, async () => 'served', never)).toBe('served');
   });
 
   it('does not start for a caller that has gone already', async () => {
     const admission = new Admission(1, 1);
     const late = work();
-    await expect(admission.run(late.run, AbortSignal.abort(new Error('gone')))).rejects.toThrow('gone');
+    await expect(run(admission, late.run, AbortSignal.abort(new Error('gone')))).rejects.toThrow('gone');
     expect(late.started).toBe(false);
   });
 });
 
+describe('fairness between callers', () => {
+  const start = (admission: Admission, order: string[], caller: string, name: string) => {
+    const one = work();
+    const done = run(
+      admission,
+      () => {
+        order.push(name);
+        return one.run();
+      },
+      never,
+      caller,
+    );
+    return { ...one, done };
+  };
+
+  it('gives turns round and round, however many requests one of them has waiting', async () => {
+    const admission = new Admission(1, 10);
+    const order: string[] = [];
+    const [greedy, modest] = ['greedy', 'modest'];
+    const all = [
+      start(admission, order, greedy, 'g0'),
+      ...['g1', 'g2', 'g3'].map((name) => start(admission, order, greedy, name)),
+      start(admission, order, modest, 'm1'),
+    ];
+    for (const { finish } of all) finish();
+    await Promise.all(all.map(({ done }) => done));
+    expect(order).toEqual(['g0', 'g1', 'm1', 'g2', 'g3']);
+  });
+
+  it('takes the newest of whoever has most waiting when the queue is full', async () => {
+    const admission = new Admission(1, 3);
+    const order: string[] = [];
+    const [greedy, modest] = ['greedy', 'modest'];
+    const kept = [start(admission, order, greedy, 'g0'), start(admission, order, greedy, 'g1')];
+    kept.push(start(admission, order, greedy, 'g2'));
+    const newest = start(admission, order, greedy, 'g3');
+    kept.push(start(admission, order, modest, 'm1'));
+    await expect(newest.done).rejects.toEqual(overloaded);
+    await expect(start(admission, order, greedy, 'g4').done).rejects.toEqual(overloaded);
+    for (const { finish } of kept) finish();
+    await Promise.all(kept.map(({ done }) => done));
+    expect(order).toEqual(['g0', 'g1', 'm1', 'g2']);
+    expect(admission.waiting).toBe(0);
+  });
+
+  it('keeps nothing of a caller who has left', async () => {
+    const admission = new Admission(1, 3);
+    const first = work();
+    const running = run(admission, first.run, never);
+    const gone = new AbortController();
+    const leaving = run(admission, first.run, gone.signal, 'other');
+    gone.abort(new Error('gone'));
+    await expect(leaving).rejects.toThrow('gone');
+    expect(admission.waiting).toBe(0);
+    first.finish();
+    await running;
+  });
+});
 describe('the memory for bodies', () => {
   it('is bounded over all requests, and comes back', () => {
     const budget = new BodyBudget(10);

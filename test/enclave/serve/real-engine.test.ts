@@ -6,7 +6,7 @@ import type { TensorEngine as Engine } from '../../../enclave/engine/engine.ts';
 import { startTensorEngine } from '../../../enclave/engine/tensor-engine.ts';
 import { addModel, ENGINE_UID, identityModel, modelDescriptor } from '../../support/onnx-models.ts';
 import { reachableProject } from '../../support/reachable.ts';
-import { type Connection, serveForTest, type TestServer } from '../../support/serving.ts';
+import { type Connection, servedModel, serveForTest, type TestServer } from '../../support/serving.ts';
 
 const entry = join(reachableProject(), 'enclave', 'engine', 'onnx-main.ts');
 const descriptors: number[] = [];
@@ -25,13 +25,11 @@ async function engineFor(model: Uint8Array): Promise<Engine> {
 beforeAll(async () => {
   server = await serveForTest({
     models: [
-      { name: 'add', version: 1, contentId: '00', engine: await engineFor(addModel()) },
-      {
+      servedModel(await engineFor(addModel()), { name: 'add' }),
+      servedModel(await engineFor(identityModel(['int64', 'string', 'float16'])), {
         name: 'same',
         version: 2,
-        contentId: '01',
-        engine: await engineFor(identityModel(['int64', 'string', 'float16'])),
-      },
+      }),
     ],
   });
   connection = await server.connect();

@@ -3,14 +3,16 @@ import { afterEach, describe, expect, it } from 'vitest';
 import type { InferRequest, InferResponse } from '../../../enclave/engine/engine.ts';
 import { EngineError } from '../../../enclave/engine/errors.ts';
 import type { ModelMetadata } from '../../../enclave/engine/tensor.ts';
-import type { ServerOptions } from '../../../enclave/serve/server.ts';
+import { eventually } from '../../support/eventually.ts';
 import {
   type Answer,
   type Connection,
   fakeEngine,
   NONCE,
+  servedModel,
   serveForTest,
   type TestServer,
+  type TestServerOptions,
 } from '../../support/serving.ts';
 
 const metadata: ModelMetadata = {
@@ -36,10 +38,10 @@ afterEach(async () => {
 
 async function serve(
   infer: (request: InferRequest, signal?: AbortSignal) => Promise<InferResponse> = echo,
-  options: Partial<ServerOptions> = {},
+  options: Partial<TestServerOptions> = {},
 ): Promise<TestServer> {
   const server = await serveForTest({
-    models: [{ name: 'm', version: 3, contentId: '00', engine: fakeEngine(metadata, infer) }],
+    models: [servedModel(fakeEngine(metadata, infer))],
     ...options,
   });
   open.push(server);
@@ -357,7 +359,7 @@ describe('the protocol', () => {
 
   it('is not ready while an engine is away', async () => {
     const engine = fakeEngine(metadata, echo);
-    const server = await serve(echo, { models: [{ name: 'm', version: 3, contentId: '00', engine }] });
+    const server = await serve(echo, { models: [servedModel(engine)] });
     const connection = await connect(server);
     engine.ready = false;
     expect(server.server.ready).toBe(false);
@@ -743,7 +745,7 @@ describe('a drain', () => {
         closes += 1;
       },
     };
-    const server = await serve(echo, { models: [{ name: 'm', version: 3, contentId: '00', engine }] });
+    const server = await serve(echo, { models: [servedModel(engine)] });
     const answer = (await connect(server)).ask('POST', INFER, question(1));
     await until(() => held.atWork === 1);
     const drained = server.server.drain(10_000);
@@ -791,4 +793,56 @@ it('answers a client of the platform: tls.connect and plain HTTP/1.1', async () 
   const socket = tlsConnect({ path: server.path, rejectUnauthorized: false });
   socket.write('GET /v2/health/live HTTP/1.1\r\nhost: e\r\nconnection: close\r\n\r\n');
   expect(await textUntilClose(socket)).toMatch(/\r\n\r\n\{"live":true\}$/);
+});
+
+describe('a model that is replaced', () => {
+  const versionOf = async (connection: Connection) =>
+    (await connection.ask('GET', '/v2/models/m')).json?.versions[0];
+
+  it('serves whoever has evidence of it to the end of the request, and then the connection is closed', async () => {
+    const release = Promise.withResolvers<void>();
+    const server = await serve(async (request) => {
+      await release.promise;
+      return echo(request);
+    });
+    const old = await connect(server);
+    const asked = old.ask('POST', INFER, question(1));
+    await pause(20);
+    server.models.put(servedModel(fakeEngine(metadata, echo), { version: 4 }));
+    const fresh = await connect(server);
+    expect(await versionOf(fresh)).toBe('4');
+    release.resolve();
+    const answer = await asked;
+    expect([answer.status, answer.json.model_version]).toEqual([200, '3']);
+    expect(answer.headers.connection).toBe('close');
+  });
+
+  it('is told of nobody whose evidence named another: an idle connection is served once more, then closed', async () => {
+    const server = await serve();
+    const old = await connect(server);
+    expect(await versionOf(old)).toBe('3');
+    server.models.put(servedModel(fakeEngine(metadata, echo), { version: 4 }));
+    const answer = await old.ask('GET', '/v2/models/m');
+    expect([answer.json.versions[0], answer.headers.connection]).toEqual(['3', 'close']);
+  });
+
+  it('serves a connection that asks for evidence again by what the new evidence names', async () => {
+    const server = await serve();
+    const connection = await connect(server);
+    server.models.put(servedModel(fakeEngine(metadata, echo), { version: 4 }));
+    const again = await connection.ask('GET', `/attestation?nonce=${NONCE}`);
+    expect(again.status).toBe(200);
+    expect(await versionOf(connection)).toBe('4');
+  });
+
+  it('is closed when its last connection ends', async () => {
+    const closed: string[] = [];
+    const first = servedModel(fakeEngine(metadata, echo), { close: async () => void closed.push('m') });
+    const server = await serve(echo, { models: [first] });
+    const old = await connect(server);
+    server.models.put(servedModel(fakeEngine(metadata, echo), { version: 4 }));
+    expect(closed).toEqual([]);
+    old.close();
+    await eventually(() => closed).toEqual(['m']);
+  });
 });
