@@ -184,7 +184,7 @@ describe('a model that the enclave replaces', () => {
   /** An enclave whose later connections are served by other models. */
   async function replacing(later: readonly LoadedModel[]) {
     const identity = newIdentity();
-    const [before, after] = [{}, { models: later }].map((changes) =>
+    const [before, after] = [{}, { currentModels: () => ({ models: [...later] }) }].map((changes) =>
       honestHttp(newIssuer(platform, identity, changes)),
     );
     const server = await startRawServer(
