@@ -38,14 +38,7 @@ async function enclave(first?: Uint8Array, now: () => Date = () => new Date()) {
     refreshMs: 10,
   });
   const server = await serveForTest({
-    models: [
-      {
-        name: 'm',
-        version: 1,
-        contentId: 'ab'.repeat(32),
-        engine: fakeEngine(METADATA, () => new Promise(() => {})),
-      },
-    ],
+    models: [servedModel(fakeEngine(METADATA, () => new Promise(() => {})))],
     door: doorOf(
       rulesOf(ca, {
         allowed: [allow('spiffe', APP), allow('spiffe', OTHER)],
