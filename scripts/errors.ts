@@ -11,6 +11,11 @@ export const commandErrors = {
     means: 'A file that the command was given could not be read.',
     action: 'Check the path and its permissions.',
   },
+  EXPECTATIONS_UNUSABLE: {
+    exit: 2,
+    means: 'What a document should be compared with is not the strict JSON that this version reads.',
+    action: 'Correct the named member; docs/attestation.md section 12 lists them.',
+  },
   OUTPUT_UNWRITABLE: {
     exit: 2,
     means: 'The result could not be written where it should go.',
