@@ -1,14 +1,9 @@
 /**
  * The calls that an owner makes to AWS KMS. A generated key policy allows a sealer DescribeKey, Encrypt, and ReEncrypt
- * on the same key, and no other; Decrypt is for keys of legacy models, whose policies are older than that.
+ * on the same key, and no other; Decrypt is for keys of legacy models, whose policies are older than that. The SDK is
+ * loaded by the first call: whoever keeps the data key needs none, and loading it takes longer than a small seal.
  */
-import {
-  DecryptCommand,
-  DescribeKeyCommand,
-  EncryptCommand,
-  type KMSClient,
-  ReEncryptCommand,
-} from '@aws-sdk/client-kms';
+import type { KMSClient } from '@aws-sdk/client-kms';
 import { KEY_BYTES } from '../shared/sealed-model/format.ts';
 import { isKmsKeyArn, type KeyWrap } from '../shared/sealed-model/key-file.ts';
 import { OwnerError } from './errors.ts';
@@ -46,6 +41,7 @@ export async function checkKmsKey(
   signal?: AbortSignal,
 ): Promise<string | undefined> {
   expectWrappable([keyArn]);
+  const { DescribeKeyCommand } = await sdk();
   const { KeyMetadata: key } = await client
     .send(new DescribeKeyCommand({ KeyId: keyArn }), abortedBy(signal))
     .catch((cause: unknown) => failed(keyArn, 'DescribeKey', cause, signal));
@@ -64,6 +60,7 @@ export async function wrapWithKms(
   encryptionContext: Record<string, string>,
   signal?: AbortSignal,
 ): Promise<KeyWrap> {
+  const { EncryptCommand } = await sdk();
   const answer = await client
     .send(
       new EncryptCommand({ KeyId: keyArn, Plaintext: dataKey, EncryptionContext: encryptionContext }),
@@ -94,6 +91,7 @@ export async function reEncryptOnSameKey(
   signal?: AbortSignal,
 ): Promise<ReEncrypted> {
   expectWrappable([keyArn]);
+  const { ReEncryptCommand } = await sdk();
   const answer = await client
     .send(
       new ReEncryptCommand({
@@ -127,6 +125,7 @@ export async function unwrapWithKms(
   signal?: AbortSignal,
 ): Promise<Uint8Array> {
   expectWrappable([keyArn]);
+  const { DecryptCommand } = await sdk();
   const { Plaintext, KeyId } = await client
     .send(
       new DecryptCommand({
@@ -147,6 +146,8 @@ export async function unwrapWithKms(
     `KMS answered Decrypt with ${own.length} bytes under ${KeyId}, not ${KEY_BYTES} under ${keyArn}.`,
   );
 }
+
+const sdk = () => import('@aws-sdk/client-kms');
 
 export function abortedBy(signal: AbortSignal | undefined): { abortSignal?: AbortSignal } {
   return signal === undefined ? {} : { abortSignal: signal };

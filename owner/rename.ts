@@ -1,7 +1,8 @@
 /**
- * rename(2) replaces what it finds, and Node offers no other. renameat2(2) does: RENAME_NOREPLACE loses to whoever was
- * there first, RENAME_EXCHANGE swaps two names in one step. A kernel or file system that does not know a flag says so
- * (ENOSYS, EINVAL); a C library without the function is glibc before 2.28.
+ * rename(2) replaces what it finds. link(2) does not, so a file gets its name by that; and a folder never replaces one that
+ * holds anything. What Node does not offer is renameat2(2): RENAME_EXCHANGE swaps two names in one step, and
+ * RENAME_NOREPLACE stands in where a file system has no links. One that does not know a flag says so (ENOSYS, EINVAL); a
+ * C library without the function is glibc before 2.28.
  *
  * Constants: Linux include/uapi/linux/fs.h, include/uapi/linux/fcntl.h; the same on x86_64 and aarch64.
  */
@@ -12,20 +13,23 @@ import { OwnerError } from './errors.ts';
 const AT_FDCWD = -100;
 const RENAME_NOREPLACE = 1;
 const RENAME_EXCHANGE = 2;
-const NO_SUCH_FLAG = ['ENOSYS', 'EINVAL', 'ENOTSUP', 'EOPNOTSUPP'];
 const NO_HARD_LINKS = ['EPERM', 'ENOTSUP', 'EOPNOTSUPP', 'ENOSYS', 'EMLINK'];
 
 /**
- * Gives a file or folder a name that nobody has, whoever else wants it in the same moment. Where the file system cannot
- * promise that for a folder, only an empty folder can still be replaced. Throws OWNER_WOULD_OVERWRITE.
+ * Gives a file or folder a name that nobody has, whoever else wants it in the same moment; only an empty folder may be
+ * replaced, by a folder. Throws OWNER_WOULD_OVERWRITE.
  */
 export async function renameNew(from: string, to: string): Promise<void> {
-  const refusal = await renameat2(from, to, RENAME_NOREPLACE);
-  if (refusal === undefined) return;
-  if (refusal === 'EEXIST') throw wouldOverwrite(to);
-  if (!NO_SUCH_FLAG.includes(refusal)) throw failed(refusal, from, to);
-  if ((await lstat(from)).isDirectory()) await renameIfAbsent(from, to);
-  else await linkNew(from, to);
+  if ((await lstat(from)).isDirectory()) return renameIfAbsent(from, to);
+  try {
+    await link(from, to);
+  } catch (error) {
+    const { code = '' } = error as NodeJS.ErrnoException;
+    if (code === 'EEXIST') throw wouldOverwrite(to);
+    if (!NO_HARD_LINKS.includes(code)) throw error;
+    return renameWithoutLinks(from, to);
+  }
+  await rm(from);
 }
 
 /** Swaps two names that both exist. Resolves to the errno's name where the system refuses. */
@@ -42,17 +46,10 @@ export async function expectAbsent(path: string): Promise<void> {
   if (found !== undefined) throw wouldOverwrite(path);
 }
 
-async function linkNew(from: string, to: string): Promise<void> {
-  try {
-    await link(from, to);
-  } catch (error) {
-    const { code = '' } = error as NodeJS.ErrnoException;
-    if (code === 'EEXIST') throw wouldOverwrite(to);
-    if (!NO_HARD_LINKS.includes(code)) throw error;
-    await renameIfAbsent(from, to);
-    return;
-  }
-  await rm(from);
+async function renameWithoutLinks(from: string, to: string): Promise<void> {
+  const refusal = await renameat2(from, to, RENAME_NOREPLACE);
+  if (refusal === 'EEXIST') throw wouldOverwrite(to);
+  if (refusal !== undefined) await renameIfAbsent(from, to);
 }
 
 async function renameIfAbsent(from: string, to: string): Promise<void> {
@@ -84,9 +81,4 @@ async function loadRenameat2(): Promise<Renameat2> {
 
 function wouldOverwrite(path: string): OwnerError {
   return new OwnerError('OWNER_WOULD_OVERWRITE', `${path} exists already.`);
-}
-
-function failed(code: string, from: string, to: string): NodeJS.ErrnoException {
-  const error: NodeJS.ErrnoException = new Error(`${code}: rename '${from}' -> '${to}'`);
-  return Object.assign(error, { code, syscall: 'rename', path: from, dest: to });
 }

@@ -4,7 +4,8 @@ const INTERVAL_MS = 1_000;
 
 /**
  * Keeps a flood of the same refusal out of the log: the first of each event and reason passes at once, then at
- * most one a second, whose `count` says for how many it stands.
+ * most one a second, whose `count` says for how many it stands. The log's own bound (log.ts) is for everything else, and
+ * for what is not alike: it only drops, so without this a flood of one refusal would drop what its reasons have to say.
  */
 export function throttled(observe: Observe): Observe {
   const held = new Map<string, { last: ParentEvent; count: number }>();

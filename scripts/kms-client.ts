@@ -2,8 +2,7 @@ import { X509Certificate } from 'node:crypto';
 import { readFile } from 'node:fs/promises';
 import { Agent } from 'node:https';
 import { checkServerIdentity } from 'node:tls';
-import { KMSClient } from '@aws-sdk/client-kms';
-import { NodeHttpHandler } from '@smithy/node-http-handler';
+import type { KMSClient } from '@aws-sdk/client-kms';
 import { CommandError } from './errors.ts';
 
 const CONNECTION_TIMEOUT_MS = 10_000;
@@ -23,6 +22,8 @@ export async function kmsClient(region: string, { endpoint, caFile }: KmsPlace):
       `--kms-endpoint must be an https:// URL, not ${JSON.stringify(endpoint)}.`,
     );
   }
+  const { KMSClient } = await import('@aws-sdk/client-kms');
+  const { NodeHttpHandler } = await import('@smithy/node-http-handler');
   return new KMSClient({
     region,
     ...(endpoint === undefined ? {} : { endpoint }),

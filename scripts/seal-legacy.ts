@@ -1,7 +1,7 @@
 /** `strongroom seal --format encmodel|envmodel`: one file in a legacy layout, for tools that read nothing else. */
 import type { WrittenMessage } from '../owner/legacy/message-write.ts';
 import type { PythonDict } from '../owner/legacy/python-loads.ts';
-import { sealEncmodel, sealEnvmodel } from '../owner/legacy/seal-legacy.ts';
+import type { sealEncmodel } from '../owner/legacy/seal-legacy.ts';
 import { readDataKeyFile } from '../owner/secret-files.ts';
 import type { CommandIo } from './command.ts';
 import { CommandError } from './errors.ts';
@@ -80,6 +80,7 @@ async function encmodel(values: SealLegacyValues, request: Request): Promise<Wri
     required('seal', values['key-file'], '--key-file FILE for an ENCMODEL'),
   );
   try {
+    const { sealEncmodel } = await import('../owner/legacy/seal-legacy.ts');
     return await sealEncmodel({
       ...request,
       dataKey,
@@ -95,6 +96,7 @@ async function envmodel(values: SealLegacyValues, request: Request): Promise<Wri
   const [kmsKey] = await kmsKeysOf(values['kms-key'], kmsPlaceOf(values));
   if (kmsKey === undefined) throw new CommandError('USAGE', 'seal needs --kms-key ARN for an ENVMODEL.');
   try {
+    const { sealEnvmodel } = await import('../owner/legacy/seal-legacy.ts');
     return await sealEnvmodel({ ...request, kmsKey, metadata });
   } finally {
     kmsKey.client.destroy();

@@ -1,9 +1,12 @@
 import { isIP } from 'node:net';
 import type { JsonValue } from '../../shared/json.ts';
 import { type Destination, isDnsName } from '../egress/allow-list.ts';
+import { HOST_SERVICE_LIMITS } from '../host-service.ts';
 import type { Path, Reader } from './reader.ts';
 
 const DESTINATIONS_MAX = 256;
+/** A tunnel is one of the host service's connections, and the enclave's other requests take up to 16 (docs/link.md 3). */
+const TUNNELS_MAX = HOST_SERVICE_LIMITS.maxConnections - 16;
 
 export function parseEgress(reader: Reader, value: JsonValue | undefined): readonly Destination[] {
   if (!Array.isArray(value) || value.length > DESTINATIONS_MAX) {
@@ -29,7 +32,7 @@ function parseDestination(reader: Reader, value: JsonValue, at: Path): Destinati
   const destination = {
     host,
     port: reader.integer(entry.port, [...at, 'port'], 1, 65_535),
-    maxConnections: reader.integer(entry.maxConnections ?? 64, [...at, 'maxConnections'], 1, 4_096),
+    maxConnections: reader.integer(entry.maxConnections ?? 64, [...at, 'maxConnections'], 1, TUNNELS_MAX),
   };
   if (entry.override === undefined) return destination;
   const overrideAt = [...at, 'override'];

@@ -4,17 +4,28 @@
  *
  * They do not do the same: `age` and the AWS Encryption SDK authenticate chunks; `openssl enc` authenticates nothing;
  * `strongroom seal` also makes two tables of digests, flushes to the disk, and `open` checks them all. No bar is set.
+ * A small file shows what a start costs; what is left of a large one without that is the rate of a model of many GB.
  */
 import { execFileSync, spawnSync } from 'node:child_process';
 import { randomBytes, randomFillSync } from 'node:crypto';
-import { createReadStream, createWriteStream, mkdtempSync, rmSync, statSync, writeFileSync } from 'node:fs';
+import {
+  createReadStream,
+  createWriteStream,
+  mkdtempSync,
+  readFileSync,
+  rmSync,
+  statSync,
+  writeFileSync,
+} from 'node:fs';
 import { join } from 'node:path';
 import { pipeline } from 'node:stream/promises';
 import { parseArgs } from 'node:util';
 import { ageKey, encryptionSdkStreams } from './sealed-model-peers.ts';
 
-const STRONGROOM = join(import.meta.dirname, '..', 'strongroom.ts');
+/** What npx starts. */
+const STRONGROOM = join(import.meta.dirname, '..', 'strongroom.mjs');
 const MIB = 1 << 20;
+const SMALL_MIB = 1;
 
 interface Tool {
   readonly name: string;
@@ -38,11 +49,10 @@ export const bench = {
     });
     const folder = mkdtempSync(join(values.folder, 'strongroom-bench-'));
     try {
-      const plain = join(folder, 'model.bin');
-      const sizeMib = Number(values.mib);
-      writePlaintext(plain, sizeMib);
-      const tools = [strongroom(folder, plain), ...peers(folder, plain)];
-      await compare(tools, { sizeMib, rounds: Number(values.rounds) });
+      const [sizeMib, rounds] = [Number(values.mib), Number(values.rounds)];
+      const large = await compare(toolsFor(folder, sizeMib), { sizeMib, rounds });
+      const small = await compare(toolsFor(folder, SMALL_MIB), { sizeMib: SMALL_MIB, rounds });
+      report(large, small, { sizeMib, rounds });
       return 0;
     } finally {
       rmSync(folder, { recursive: true, force: true });
@@ -50,26 +60,57 @@ export const bench = {
   },
 };
 
+function toolsFor(parent: string, sizeMib: number): readonly Tool[] {
+  const folder = mkdtempSync(join(parent, `${sizeMib}-`));
+  const plain = join(folder, 'model.bin');
+  writePlaintext(plain, sizeMib);
+  return [strongroom(folder, plain), ...peers(folder, plain)];
+}
+
+interface Cost {
+  readonly seconds: number;
+  /** Of the processor, user and system, by all threads; none for what runs in this process. */
+  readonly processorSeconds: number | undefined;
+}
+
+type Costs = ReadonlyMap<string, { readonly seal: Cost; readonly open: Cost }>;
+
 async function compare(
   tools: readonly Tool[],
   { sizeMib, rounds }: { readonly sizeMib: number; readonly rounds: number },
-): Promise<void> {
-  const seconds = new Map(tools.map(({ name }) => [name, { seal: [] as number[], open: [] as number[] }]));
+): Promise<Costs> {
+  const taken = new Map(tools.map(({ name }) => [name, { seal: [] as Cost[], open: [] as Cost[] }]));
   for (let round = 0; round < rounds; round++) {
     for (const tool of tools) {
-      const taken = seconds.get(tool.name);
-      taken?.seal.push(await timed(() => tool.seal()));
-      taken?.open.push(await timed(() => tool.open()));
+      taken.get(tool.name)?.seal.push(await costOf(() => tool.seal()));
+      taken.get(tool.name)?.open.push(await costOf(() => tool.open()));
       if (statSync(tool.opened).size !== sizeMib * MIB) throw new Error(`${tool.name} lost something`);
       tool.clear();
     }
   }
-  process.stdout.write(
-    `${sizeMib} MiB from file to file, medians of ${rounds} rounds in turns, MiB a second\n`,
+  return new Map(
+    [...taken].map(([name, { seal, open }]) => [name, { seal: medianOf(seal), open: medianOf(open) }]),
   );
-  for (const [name, { seal, open }] of seconds) {
-    const rate = (taken: number[]): string => (sizeMib / median(taken)).toFixed(0).padStart(6);
-    process.stdout.write(`  ${name.padEnd(44)} seal ${rate(seal)}   open ${rate(open)}\n`);
+}
+
+function report(
+  large: Costs,
+  small: Costs,
+  { sizeMib, rounds }: { readonly sizeMib: number; readonly rounds: number },
+): void {
+  process.stdout.write(`${sizeMib} MiB from file to file, medians of ${rounds} rounds in turns\n`);
+  process.stdout.write('  MiB a second (without the start) | processor seconds (of it for the start)\n');
+  for (const work of ['seal', 'open'] as const) {
+    for (const [name, costs] of large) {
+      const [all, start] = [costs[work], small.get(name)?.[work] as Cost];
+      const without = (sizeMib - SMALL_MIB) / (all.seconds - start.seconds);
+      const processor =
+        all.processorSeconds === undefined
+          ? '-'
+          : `${all.processorSeconds.toFixed(2)} (${start.processorSeconds?.toFixed(2)})`;
+      const rate = `${(sizeMib / all.seconds).toFixed(0)} (${without > 0 ? without.toFixed(0) : '-'})`;
+      process.stdout.write(`  ${work}  ${name.padEnd(44)} ${rate.padStart(12)} | ${processor}\n`);
+    }
   }
 }
 
@@ -153,10 +194,29 @@ function writePlaintext(path: string, sizeMib: number): void {
   for (let done = 0; done < sizeMib; done++) writeFileSync(path, randomFillSync(piece), { flag: 'a' });
 }
 
-async function timed(work: () => Promise<void> | void): Promise<number> {
-  const startedMs = performance.now();
+/** The children that ended during `work`: `cutime` and `cstime` of proc_pid_stat(5), in ticks of 1/100 s. */
+async function costOf(work: () => Promise<void> | void): Promise<Cost> {
+  const [startedMs, before] = [performance.now(), processorOfChildren()];
   await work();
-  return (performance.now() - startedMs) / 1000;
+  const processorSeconds = processorOfChildren() - before;
+  return {
+    seconds: (performance.now() - startedMs) / 1000,
+    processorSeconds: processorSeconds > 0 ? processorSeconds : undefined,
+  };
+}
+
+function processorOfChildren(): number {
+  const stat = readFileSync('/proc/self/stat', 'latin1');
+  const fields = stat.slice(stat.lastIndexOf(')') + 2).split(' ');
+  return (Number(fields[13]) + Number(fields[14])) / 100;
+}
+
+function medianOf(costs: readonly Cost[]): Cost {
+  const processor = costs.flatMap(({ processorSeconds }) => processorSeconds ?? []);
+  return {
+    seconds: median(costs.map(({ seconds }) => seconds)),
+    processorSeconds: processor.length === 0 ? undefined : median(processor),
+  };
 }
 
 function median(values: readonly number[]): number {

@@ -1,7 +1,6 @@
 import type { Writable } from 'node:stream';
 import { parseArgs } from 'node:util';
 import type { Leftover } from '../../owner/leftovers.ts';
-import { openLegacyToFile, openLegacyToPipe } from '../../owner/legacy/unlock.ts';
 import { recogniseModelFile } from '../../owner/model-file.ts';
 import { openToFolder, openToPipe } from '../../owner/open-model.ts';
 import type { Command, CommandIo } from '../command.ts';
@@ -118,6 +117,7 @@ async function openModel(opening: Opening, io: CommandIo, progress: ProgressLine
   }
   expectSealedOnly({ ...opening }, ['file', 'signer']);
   using key = await requireKeyOfLegacy('open', opening);
+  const { openLegacyToFile, openLegacyToPipe } = await import('../../owner/legacy/unlock.ts');
   const { plaintextSizeBytes } =
     out === '-'
       ? await openLegacyToPipe(model, key, io.stdout as Writable, { signal, onProgress })

@@ -49,8 +49,12 @@ export function some<T>(all: readonly T[], count: number): readonly T[] {
 /** Tests that need it say so in their names where they are skipped. */
 export const canTrace = works('strace', '-o', '/dev/null', 'true');
 
-/** A program under this finds that the kernel answers a call with an error. */
-export function refusing(call: string, error: string): readonly string[] {
+/** A program under this finds that the kernel answers these calls with these errors. */
+export function refusing(errorOf: Readonly<Record<string, string>>): readonly string[] {
+  const injected = Object.entries(errorOf).flatMap(([calls, error]) => [
+    '-e',
+    `inject=${calls}:error=${error}`,
+  ]);
   return [
     'strace',
     '-f',
@@ -58,9 +62,8 @@ export function refusing(call: string, error: string): readonly string[] {
     '-o',
     '/dev/null',
     '-e',
-    `trace=${call}`,
-    '-e',
-    `inject=${call}:error=${error}`,
+    `trace=${Object.keys(errorOf).join()}`,
+    ...injected,
   ];
 }
 

@@ -93,6 +93,11 @@ describe('the parent’s configuration', () => {
       'ingress.maxConnections',
     ],
     [
+      'more tunnels than the host service takes connections',
+      { ...CONFIG, egress: [{ host: 'kms.test', port: 443, maxConnections: 241 }] },
+      'egress.0.maxConnections',
+    ],
+    [
       'no patience',
       { ...CONFIG, ingress: { host: '::', port: 1, idleTimeoutMs: 0 } },
       'ingress.idleTimeoutMs',

@@ -348,7 +348,7 @@ describe('in place', () => {
       const args = ['reseal', old.folder, '--replace', '--kms-key', key, ...kms];
       args.push('--recovery', keys.recovery, '--sign', keys.signing);
       const program = { args, cwd: owner.folder, env };
-      expect(await start(program, refusing('renameat2', 'EINVAL')).ended).toMatchObject({
+      expect(await start(program, refusing({ renameat2: 'EINVAL' })).ended).toMatchObject({
         code: 2,
         stderr: expect.stringContaining('RESEAL_CANNOT_EXCHANGE'),
       });
