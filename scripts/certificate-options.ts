@@ -19,6 +19,22 @@ export function daysOf(
   );
 }
 
+/** `--days`, or `--hours` for what lives shorter; in days. Throws CommandError USAGE. */
+export function lifeOf(
+  { days, hours }: { readonly days?: string | undefined; readonly hours?: string | undefined },
+  bounds: { fallback: number; max: number },
+): number {
+  if (hours === undefined) return daysOf('--days', days, bounds);
+  if (days !== undefined) throw new CommandError('USAGE', 'Give --days or --hours, not both.');
+  const max = bounds.max * 24;
+  const count = /^[1-9][0-9]{0,5}$/.test(hours) ? Number(hours) : Number.NaN;
+  if (count <= max) return count / 24;
+  throw new CommandError(
+    'USAGE',
+    `--hours must be a whole number from 1 to ${max}, not ${JSON.stringify(hours)}.`,
+  );
+}
+
 export function curveOf(text: string): 'P-256' | 'P-384' {
   if (text === 'P-256' || text === 'P-384') return text;
   throw new CommandError('USAGE', `--curve must be "P-256" or "P-384", not ${JSON.stringify(text)}.`);

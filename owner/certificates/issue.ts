@@ -46,6 +46,7 @@ export interface Holder {
 
 export interface Life {
   readonly at: Date;
+  /** Also parts of a day. */
   readonly days: number;
 }
 
@@ -181,7 +182,15 @@ function pairOf(fields: Omit<CertificateFields, 'serial'>, key: KeyObject, issue
 /** Certificates count whole seconds. */
 function window({ at, days }: Life): Pick<CertificateFields, 'notBefore' | 'notAfter'> {
   const startMs = Math.floor(at.getTime() / 1000) * 1000;
-  return { notBefore: new Date(startMs - BACKDATING_MS), notAfter: new Date(startMs + days * DAY_MS) };
+  return {
+    notBefore: new Date(startMs - BACKDATING_MS),
+    notAfter: new Date(startMs + Math.round((days * DAY_MS) / 1000) * 1000),
+  };
+}
+
+/** The days that a certificate of ours was issued for. */
+export function daysOfLife({ validFromDate, validToDate }: X509Certificate): number {
+  return (validToDate.getTime() - validFromDate.getTime() - BACKDATING_MS) / DAY_MS;
 }
 
 function newKeys(curve: Curve): Keys {

@@ -2,7 +2,7 @@
 import { X509Certificate } from 'node:crypto';
 import { constants, open, stat } from 'node:fs/promises';
 import { join } from 'node:path';
-import { type Expiry, expiryOf } from '../../shared/x509/expiry.ts';
+import { type Expiry, expiryOf, timeLeft } from '../../shared/x509/expiry.ts';
 import { CertificateError } from './errors.ts';
 import { permittedBy } from './issue.ts';
 
@@ -19,7 +19,15 @@ export interface ShownCertificate {
   readonly notBefore: string;
   readonly notAfter: string;
   readonly days: number;
-  readonly state: 'valid' | 'expires-in-30-days' | 'expires-in-7-days' | 'expired' | 'not-yet-valid';
+  /** For people. */
+  readonly left: string;
+  readonly state:
+    | 'valid'
+    | 'expires-in-30-days'
+    | 'expires-in-7-days'
+    | 'renewal-due'
+    | 'expired'
+    | 'not-yet-valid';
   readonly sha256: string;
   /** Subjects of what signed it, one after the other, as far as the certificates at hand lead. */
   readonly chain: readonly string[];
@@ -31,6 +39,8 @@ const FILE_MAX_BYTES = 1024 * 1024;
 const CERTIFICATES_MAX = 100;
 const CERTIFICATE = /-----BEGIN CERTIFICATE-----[^-]+-----END CERTIFICATE-----/g;
 const USES = { '1.3.6.1.5.5.7.3.1': 'server', '1.3.6.1.5.5.7.3.2': 'client' } as const;
+/** These would always have fewer than 30 days left; they are due in the last third of their life. */
+const SHORT_LIVED_MS = 31 * 24 * 60 * 60 * 1000;
 const STATES = { 30: 'expires-in-30-days', 7: 'expires-in-7-days', 0: 'expired' } as const;
 
 /** The certificates of a PEM file, or of a folder that `strongroom cert` wrote. Throws CERT_UNUSABLE. */
@@ -82,6 +92,7 @@ export function showCertificate(
     notBefore: certificate.validFromDate.toISOString(),
     notAfter: certificate.validToDate.toISOString(),
     days,
+    left: timeLeft(certificate.validToDate, at),
     state: stateOf(certificate, due, at),
     sha256: certificate.fingerprint256.replaceAll(':', '').toLowerCase(),
     chain: chain.map(({ subject }) => oneLine(subject)),
@@ -95,8 +106,12 @@ export function isFinding({ state, leadsTo }: ShownCertificate): boolean {
 }
 
 function stateOf(certificate: X509Certificate, due: Expiry['due'], at: Date): ShownCertificate['state'] {
-  if (due !== undefined) return STATES[due];
-  return certificate.validFromDate > at ? 'not-yet-valid' : 'valid';
+  const { validFromDate, validToDate } = certificate;
+  const lifeMs = validToDate.getTime() - validFromDate.getTime();
+  if (due !== undefined && (due === 0 || lifeMs >= SHORT_LIVED_MS)) return STATES[due];
+  if (validFromDate > at) return 'not-yet-valid';
+  const leftMs = validToDate.getTime() - at.getTime();
+  return lifeMs < SHORT_LIVED_MS && leftMs < lifeMs / 3 ? 'renewal-due' : 'valid';
 }
 
 function chainOf(certificate: X509Certificate, others: readonly X509Certificate[]): X509Certificate[] {

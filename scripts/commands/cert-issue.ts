@@ -3,7 +3,7 @@ import { parseArgs } from 'node:util';
 import { createFolder, readFolder } from '../../owner/certificates/folder.ts';
 import { issueCertificate } from '../../owner/certificates/issue.ts';
 import { type Name, serverName, spiffeId, trustDomainOf } from '../../owner/certificates/names.ts';
-import { curveOf, daysOf, LEAF_DAYS } from '../certificate-options.ts';
+import { curveOf, LEAF_DAYS, lifeOf } from '../certificate-options.ts';
 import type { Command } from '../command.ts';
 import { CommandError } from '../errors.ts';
 import { required } from '../seal-options.ts';
@@ -26,12 +26,14 @@ Options:
       --client ID      spiffe://TRUST-DOMAIN/PATH, or spiffe://TRUST-DOMAIN for a random path
   -o, --out FOLDER     the folder to create
       --days N         default ${LEAF_DAYS.fallback}, at most ${LEAF_DAYS.max}; never longer than the CA
+      --hours N        in place of days, for certificates that a client of an enclave renews by itself
       --curve CURVE    P-256 (default) or P-384
       --json           print the result as JSON
 
 Example:
   strongroom cert issue --ca ca --server registry.models.example.org -o registry
   strongroom cert issue --ca ca --client spiffe://models.example.org -o parent-1
+  strongroom cert issue --ca ca --client spiffe://models.example.org --hours 24 -o app-1
 
 Exit codes: 0 done, 1 the CA does not permit the name or ends too early, 2 usage, or FOLDER exists already.
 `,
@@ -44,13 +46,14 @@ Exit codes: 0 done, 1 the CA does not permit the name or ends too early, 2 usage
         client: { type: 'string' },
         out: { type: 'string', short: 'o' },
         days: { type: 'string' },
+        hours: { type: 'string' },
         curve: { type: 'string', default: 'P-256' },
         json: { type: 'boolean', default: false },
       },
     });
     const out = required('cert issue', values.out, '-o FOLDER');
     const caFolder = required('cert issue', values.ca, '--ca FOLDER');
-    const days = daysOf('--days', values.days, LEAF_DAYS);
+    const days = lifeOf(values, LEAF_DAYS);
     const curve = curveOf(values.curve);
     const { use, names } = subjectOf(values.server, values.client);
     const pair = issueCertificate(await readFolder(caFolder), { at: new Date(), days, use, names, curve });

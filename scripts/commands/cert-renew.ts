@@ -1,8 +1,8 @@
 import { parseArgs } from 'node:util';
 import { readFolder, replaceInFolder } from '../../owner/certificates/folder.ts';
-import { type Holder, renewCertificate } from '../../owner/certificates/issue.ts';
-import { expiryOf } from '../../shared/x509/expiry.ts';
-import { CA_DAYS, daysOf, LEAF_DAYS } from '../certificate-options.ts';
+import { daysOfLife, type Holder, renewCertificate } from '../../owner/certificates/issue.ts';
+import { expiryOf, timeLeft } from '../../shared/x509/expiry.ts';
+import { CA_DAYS, daysOf, LEAF_DAYS, lifeOf } from '../certificate-options.ts';
 import type { Command } from '../command.ts';
 import { CommandError } from '../errors.ts';
 
@@ -26,6 +26,7 @@ Options:
       --ca FOLDER     the CA that issued the certificates
       --within DAYS   renew what has fewer days left; default: 30, or a third of its life if that is less
       --days N        another life than before; at most ${LEAF_DAYS.max}, for a CA ${CA_DAYS.max}
+      --hours N       the same in hours
       --keep-key      keep the key; default: a new one
       --json          print the results as JSON
 
@@ -42,6 +43,7 @@ Exit codes: 0 renewed or not due yet, 1 refused (another CA, or it ends too earl
         ca: { type: 'string' },
         within: { type: 'string' },
         days: { type: 'string' },
+        hours: { type: 'string' },
         'keep-key': { type: 'boolean', default: false },
         json: { type: 'boolean', default: false },
       },
@@ -56,9 +58,9 @@ Exit codes: 0 renewed or not due yet, 1 refused (another CA, or it ends too earl
       const old = await readFolder(folder);
       const at = new Date();
       const due = isDue(old, at, within);
-      const days = daysOf('--days', values.days, {
+      const days = lifeOf(values, {
         ...(old.certificate.ca ? CA_DAYS : LEAF_DAYS),
-        fallback: lifeDays(old),
+        fallback: daysOfLife(old.certificate),
       });
       const now = due
         ? await renew(folder, ca, old, { at, days, keepKey: values['keep-key'] })
@@ -67,7 +69,9 @@ Exit codes: 0 renewed or not due yet, 1 refused (another CA, or it ends too earl
       results.push({ ...result, notAfter: now.validToDate.toISOString() });
       if (!values.json) {
         const what = due ? 'renewed' : 'not due';
-        io.stdout.write(`${folder}: ${what}, until ${now.validToDate.toISOString()} (${result.days} days)\n`);
+        io.stdout.write(
+          `${folder}: ${what}, until ${now.validToDate.toISOString()} (${timeLeft(now.validToDate, at)})\n`,
+        );
       }
     }
     if (values.json) io.stdout.write(`${JSON.stringify({ certificates: results })}\n`);
@@ -85,14 +89,7 @@ async function renew(folder: string, ca: Holder, old: Holder, life: Parameters<t
   }
 }
 
-function lifeDays({ certificate }: Holder): number {
-  return Math.max(
-    1,
-    Math.floor((certificate.validToDate.getTime() - certificate.validFromDate.getTime()) / DAY_MS),
-  );
-}
-
 function isDue(old: Holder, at: Date, within: number | undefined): boolean {
-  const limitDays = within ?? Math.min(30, lifeDays(old) / 3);
+  const limitDays = within ?? Math.min(30, daysOfLife(old.certificate) / 3);
   return old.certificate.validToDate.getTime() - at.getTime() < limitDays * DAY_MS;
 }

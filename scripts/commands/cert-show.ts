@@ -25,7 +25,8 @@ Example:
   strongroom cert show registry parent-1 --ca ca
 
 Exit codes: 0 all valid for at least 30 days; 1 one is expired, not yet valid, has fewer than 30 days left (fewer than
-7 are said more loudly), or does not lead to --ca; 2 usage or unreadable input.
+7 are said more loudly; one that was issued for less is due in the last third of its life), or does not lead to --ca;
+2 usage or unreadable input.
 `,
   async run(args, io) {
     const { values, positionals } = parseArgs({
@@ -67,14 +68,16 @@ function chainText(chain: readonly string[], issuer: string, subject: string): s
   return issuer === subject ? 'signed by itself' : `${issuer} (not at hand)`;
 }
 
-function stateText({ state, days }: ShownCertificate): string {
+function stateText({ state, left }: ShownCertificate): string {
   switch (state) {
     case 'valid':
-      return `${days} days left`;
+      return `${left} left`;
     case 'expires-in-30-days':
-      return `WARNING: ${days} days left; renew it`;
+      return `WARNING: ${left} left; renew it`;
     case 'expires-in-7-days':
-      return `URGENT: ${days} days left; renew it now`;
+      return `URGENT: ${left} left; renew it now`;
+    case 'renewal-due':
+      return `WARNING: ${left} left; renew it`;
     case 'expired':
       return 'EXPIRED; renew it now';
     case 'not-yet-valid':

@@ -16,3 +16,10 @@ export function expiryOf(notAfter: Date, nowMs: number): Expiry {
   const days = Math.floor((notAfter.getTime() - nowMs) / DAY_MS);
   return { days, due: WARN_DAYS.findLast((limit) => (limit === 0 ? days < 0 : days < limit)) };
 }
+
+/** For people: days, or hours where there are fewer than three days. Zero once it has ended. */
+export function timeLeft(notAfter: Date, at: Date): string {
+  const hours = Math.max(0, Math.floor((notAfter.getTime() - at.getTime()) / (60 * 60 * 1000)));
+  if (hours >= 72) return `${Math.floor(hours / 24)} days`;
+  return hours === 1 ? '1 hour' : `${hours} hours`;
+}

@@ -5,7 +5,7 @@ import { Writable } from 'node:stream';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { createFolder, readFolder } from '../../../owner/certificates/folder.ts';
 import { issueCertificate } from '../../../owner/certificates/issue.ts';
-import { serverName } from '../../../owner/certificates/names.ts';
+import { serverName, spiffeId } from '../../../owner/certificates/names.ts';
 import { main } from '../../../scripts/strongroom.ts';
 import { DAY_MS } from '../../owner/certificates/support.ts';
 
@@ -106,6 +106,8 @@ describe('strongroom cert issue', () => {
     [[], 2, 'USAGE'],
     [['--server', 'models.example.org', '--days', '398'], 2, 'USAGE'],
     [['--server', 'models.example.org', '--days', '0'], 2, 'USAGE'],
+    [['--server', 'models.example.org', '--hours', '9529'], 2, 'USAGE'],
+    [['--server', 'models.example.org', '--hours', '2', '--days', '1'], 2, 'USAGE'],
     [['--server', 'models.example.org', '--curve', 'P-521'], 2, 'USAGE'],
   ])('refuses %j', async (args, exit, code) => {
     const refused = await cert('issue', '--ca', at('ca'), '-o', at('never'), ...args);
@@ -128,7 +130,7 @@ describe('strongroom cert show', () => {
     [29, 1, 'expires-in-30-days', 'WARNING: 29 days left'],
     [7, 1, 'expires-in-30-days', 'WARNING: 7 days left'],
     [6, 1, 'expires-in-7-days', 'URGENT: 6 days left'],
-    [0, 1, 'expires-in-7-days', 'URGENT: 0 days left'],
+    [0, 1, 'expires-in-7-days', 'URGENT: 1 hour left'],
     [-1, 1, 'expired', 'EXPIRED'],
   ])('with %i days left ends with %i', async (days, exit, state, text) => {
     const made = await ending(`show${days}`, days);
@@ -138,6 +140,26 @@ describe('strongroom cert show', () => {
     });
     const { certificates } = JSON.parse((await cert('show', made, '--json')).stdout);
     expect(certificates).toMatchObject([{ days, state, kind: 'server', names: ['DNS:models.example.org'] }]);
+  });
+
+  it.each([
+    [24, 1, 'valid', '22 hours left'],
+    [24, 17, 'renewal-due', 'WARNING: 6 hours left'],
+    [24, 25, 'expired', 'EXPIRED'],
+  ])('with a life of %i hours, %i hours later, is %s', async (hours, after, state, text) => {
+    const issued = new Date(Date.now() - after * 3_600_000 - 60_000);
+    const pair = issueCertificate(await readFolder(at('ca')), {
+      at: issued,
+      days: hours / 24,
+      use: 'client',
+      names: [spiffeId('spiffe://models.example.org/a')],
+      curve: 'P-256',
+    });
+    const made = at(`hours${after}`);
+    await createFolder(made, pair);
+    expect((await cert('show', made)).stdout).toContain(text);
+    const { certificates } = JSON.parse((await cert('show', made, '--json')).stdout);
+    expect(certificates).toMatchObject([{ state }]);
   });
 
   it('says what is not valid yet', async () => {
@@ -199,6 +221,31 @@ describe('strongroom cert renew', () => {
     const [fresh, old] = [await ending('short1', 5, 1), await ending('short2', 1, 5)];
     const { certificates } = await renew(fresh, old);
     expect(certificates.map(({ renewed }: { renewed: boolean }) => renewed)).toEqual([false, true]);
+  });
+
+  it('renews a life of hours for as many hours', async () => {
+    await cert(
+      'issue',
+      '--ca',
+      at('ca'),
+      '--client',
+      'spiffe://models.example.org',
+      '--hours',
+      '12',
+      '-o',
+      at('h12'),
+    );
+    const lifeMs = async () => {
+      const { certificate } = await readFolder(at('h12'));
+      return certificate.validToDate.getTime() - certificate.validFromDate.getTime();
+    };
+    const backdatingMs = 10 * 60_000;
+    expect(await lifeMs()).toBe(12 * 3_600_000 + backdatingMs);
+    expect(await renew(at('h12'))).toMatchObject({ certificates: [{ renewed: false }] });
+    expect(await renew(at('h12'), '--within', '1')).toMatchObject({ certificates: [{ renewed: true }] });
+    expect(await lifeMs()).toBe(12 * 3_600_000 + backdatingMs);
+    await renew(at('h12'), '--within', '1', '--hours', '2');
+    expect(await lifeMs()).toBe(2 * 3_600_000 + backdatingMs);
   });
 
   it('does so earlier, for another life, with the same key, if asked', async () => {
