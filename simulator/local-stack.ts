@@ -33,6 +33,8 @@ export interface StartInstanceOptions {
   readonly modelsFolder: string;
   /** Where the parent takes models from in place of that folder, as its configuration spells it. */
   readonly modelsFrom?: object;
+  /** The file that the parent hands on as deny list. */
+  readonly denyList?: string;
   /** Another laid-out image than the stack's own. */
   readonly image?: string;
   /** Another role of the instance than the host's; it is measured, and changes no credentials. */
@@ -183,13 +185,14 @@ export class LocalStack implements AsyncDisposable {
     }
   }
 
-  #parentConfig({ modelsFolder, modelsFrom, port = 0 }: StartInstanceOptions): object {
+  #parentConfig({ modelsFolder, modelsFrom, denyList, port = 0 }: StartInstanceOptions): object {
     return {
       format: 'strongroom-parent/1',
       link: { kind: 'unix', dial: 'enclave', listen: 'parent' },
       ingress: { host: '127.0.0.1', port },
       egress: [{ host: this.kms.host, port: 443, override: { address: '127.0.0.1', port: this.kms.port } }],
       deployment: 'deployment.json',
+      ...(denyList === undefined ? {} : { denyList }),
       models: modelsFrom ?? { kind: 'folder', path: modelsFolder },
       credentials: { kind: 'file', path: 'credentials.json' },
     };

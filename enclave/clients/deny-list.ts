@@ -8,7 +8,7 @@ import { expectCurrent, type VerifiedDenyList, verifyDenyList } from '../../shar
 import { codeOf } from '../../shared/errors.ts';
 
 /** How long a denial may take to arrive, at most, from a parent that brings it. */
-const REFRESH_MS = 30_000;
+const REFRESH_MS = 10_000;
 const RETRY_MS = 5_000;
 
 export interface DenyListSource {
@@ -31,6 +31,8 @@ export class DenyListWatch {
   readonly #listeners: (() => void)[] = [];
   /** The one with the highest sequence, also when it is over: nothing older is taken after it. */
   #newest: VerifiedDenyList | undefined;
+  /** It, as it was brought: what has not changed is not verified again. */
+  #bytes: Buffer | undefined;
   #lastFailure: string | undefined;
 
   private constructor(source: DenyListSource) {
@@ -68,11 +70,16 @@ export class DenyListWatch {
   async #refresh(): Promise<boolean> {
     const { fetch, signer, now, observe } = this.#source;
     try {
-      const list = verifyDenyList(await fetch(), signer);
+      const bytes = Buffer.from(await fetch());
+      const list =
+        this.#newest !== undefined && this.#bytes?.equals(bytes)
+          ? this.#newest
+          : verifyDenyList(bytes, signer);
       expectCurrent(list, now(), this.#newest);
       this.#lastFailure = undefined;
       if (list.sequence === this.#newest?.sequence) return true;
       this.#newest = list;
+      this.#bytes = bytes;
       observe({ outcome: 'taken', sequence: list.sequence });
       for (const listener of this.#listeners) listener();
       return true;

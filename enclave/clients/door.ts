@@ -16,7 +16,7 @@ export interface Door {
   /** Undefined, or what to refuse the connection with before a byte of it is read. */
   enter(socket: TLSSocket): ApiError | undefined;
   /** For a request on a connection that has entered, before its body is read. Throws ApiError. */
-  admit(socket: TLSSocket): Admitted;
+  admit(socket: TLSSocket, what: 'evidence' | 'request'): Admitted;
   /** Whether the connection takes no further request. */
   isOver(socket: TLSSocket): boolean;
 }
@@ -33,8 +33,10 @@ export function doorForAnyone(limits: ClientLimits = {}, monotonicMs = () => per
       visits.set(socket, { caller, quota: new ClientQuota(limits, monotonicMs) });
       return undefined;
     },
-    admit: (socket) => {
+    admit: (socket, what) => {
       const { caller, quota } = entered(visits.get(socket));
+      // Evidence has a limit for each connection already.
+      if (what === 'evidence') return { caller, leave: () => {} };
       quota.takeRequest();
       return { caller, leave: () => quota.giveRequest() };
     },
@@ -103,16 +105,17 @@ export class ClientDoor implements Door {
     }
   }
 
-  admit(socket: TLSSocket): Admitted {
+  admit(socket: TLSSocket, what: 'evidence' | 'request'): Admitted {
     const visit = entered(this.#visits.get(socket));
     if (this.#isExpired(visit)) throw expired();
     this.#expectNotDenied(visit.client);
-    visit.quota.takeRequest();
+    if (what === 'evidence') visit.quota.takeEvidence();
+    else visit.quota.takeRequest();
     visit.open += 1;
     return {
       caller: visit.caller,
       leave: () => {
-        visit.quota.giveRequest();
+        if (what === 'request') visit.quota.giveRequest();
         visit.open -= 1;
         this.#endIfExpired(socket, visit);
       },

@@ -6,15 +6,20 @@ import { TokenBucket } from '../token-bucket.ts';
 /** Requests come in bursts: as many at once as this time allows in the long run. */
 const BURST_SECONDS = 10;
 
+/** The NSM answers few requests a second, and all clients together: no single one gets to take most of it. */
+const EVIDENCE = { burst: 32, perSecond: 2 };
+
 /** The counts of one client, over all its connections. */
 export class ClientQuota {
   readonly #limits: ClientLimits;
   readonly #requests: TokenBucket | undefined;
+  readonly #evidence: TokenBucket;
   #connections = 0;
   #open = 0;
 
   constructor(limits: ClientLimits, monotonicMs: () => number) {
     this.#limits = limits;
+    this.#evidence = new TokenBucket(EVIDENCE, monotonicMs);
     const { requestsPerMinute } = limits;
     if (requestsPerMinute === undefined) return;
     const perSecond = requestsPerMinute / 60;
@@ -26,7 +31,8 @@ export class ClientQuota {
 
   /** Whether forgetting this would let the client take nothing more than it may. */
   get isUnused(): boolean {
-    return this.#connections === 0 && this.#open === 0 && (this.#requests?.isFull ?? true);
+    const isRested = this.#evidence.isFull && (this.#requests?.isFull ?? true);
+    return this.#connections === 0 && this.#open === 0 && isRested;
   }
 
   /** Throws ApiError CALLER_LIMIT, and then takes nothing. */
@@ -55,6 +61,12 @@ export class ClientQuota {
       );
     }
     this.#open += 1;
+  }
+
+  /** Throws ApiError CALLER_LIMIT, and then takes nothing. */
+  takeEvidence(): void {
+    const waitMs = this.#evidence.take();
+    if (waitMs > 0) throw exceeded('evidence for one client so often', Math.ceil(waitMs / 1000));
   }
 
   giveRequest(): void {

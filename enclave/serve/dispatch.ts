@@ -69,7 +69,10 @@ export class Dispatcher {
       kind = route.kind;
       requireMethod(route, request.method);
       if (!takesBody(route)) requireNoBody(request);
-      const { caller, leave } = this.#options.door.admit(request.socket as TLSSocket);
+      const { caller, leave } = this.#options.door.admit(
+        request.socket as TLSSocket,
+        route.kind === 'evidence' ? 'evidence' : 'request',
+      );
       work.defer(leave);
       work.limit(this.#timeFor(route));
       const answer = await this.#answer(route, request, { caller, work, proceed });

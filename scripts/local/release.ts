@@ -49,6 +49,8 @@ export interface DeploymentChoices {
   readonly signer: KeyObject;
   readonly modelName: string;
   readonly minimumVersion?: number;
+  /** As the document has it; anyone may call if absent. */
+  readonly clients?: object;
 }
 
 /** The deployment document's bytes. */
@@ -57,6 +59,7 @@ export function writeDeployment({
   signer,
   modelName,
   minimumVersion = 1,
+  clients,
 }: DeploymentChoices): Buffer {
   const document = {
     format: DEPLOYMENT_FORMAT,
@@ -64,7 +67,7 @@ export function writeDeployment({
       { name: modelName, minimumVersion, signer: signer.export({ type: 'spki', format: 'pem' }).toString() },
     ],
     kmsKeys: [keyArn],
-    clients: 'anyone',
+    clients: clients ?? 'anyone',
   };
   return Buffer.from(`${JSON.stringify(document, null, 2)}\n`);
 }
@@ -153,10 +156,16 @@ export interface Release {
 export async function prepareRelease(
   stack: LocalStack,
   model: { readonly name: string; readonly version: number; readonly onnx: Uint8Array },
+  clients?: object,
 ): Promise<Release> {
   const owner = await newOwner();
   const keyArn = await createKey(stack);
-  const deployment = writeDeployment({ keyArn, signer: owner.signing.publicKey, modelName: model.name });
+  const deployment = writeDeployment({
+    keyArn,
+    signer: owner.signing.publicKey,
+    modelName: model.name,
+    ...(clients === undefined ? {} : { clients }),
+  });
   const policy = await pinRelease(stack, keyArn, deployment, model.name);
   const modelsFolder = join(stack.folder, `models-${randomBytes(4).toString('hex')}`);
   const sealed = await sealAsOwner(stack, { owner, keyArn, modelsFolder, ...model });

@@ -360,6 +360,27 @@ describe('limits of one client', () => {
     expect((await answer).status).toBe(200);
   });
 
+  it('keep evidence for others', async () => {
+    let nowMs = 0;
+    await using there = await serve(
+      rulesOf(ca, { allowed: [allow('spiffe', APP), allow('trustDomain', 'team.example.org')] }),
+      { monotonicMs: () => nowMs },
+    );
+    const connection = await there.connect(testClient(ca, { uris: [APP] }));
+    const evidence = () => connection.ask('GET', `/attestation?nonce=${NONCE}`);
+    for (let count = 1; count < 32; count++) expect((await evidence()).status).toBe(200);
+    const { status, json, headers } = await evidence();
+    expect({ status, code: json.code, wait: headers['retry-after'] }).toEqual({
+      status: 429,
+      code: 'CALLER_LIMIT',
+      wait: '1',
+    });
+    expect((await connection.ask('GET', '/v2')).status).toBe(200);
+    expect((await first(there, testClient(ca, { uris: ['spiffe://team.example.org/x'] }))).status).toBe(200);
+    nowMs += 1_000;
+    expect((await evidence()).status).toBe(200);
+  });
+
   it('say when to come back', async () => {
     let nowMs = 0;
     await using there = await serve(
@@ -370,8 +391,7 @@ describe('limits of one client', () => {
     );
     const client = testClient(ca, { uris: [APP] });
     const connection = await there.connect(client);
-    expect((await connection.ask('GET', '/v2')).status).toBe(200);
-    expect((await connection.ask('GET', '/v2')).status).toBe(200);
+    for (let count = 0; count < 3; count++) expect((await connection.ask('GET', '/v2')).status).toBe(200);
     const { status, headers } = await connection.ask('GET', '/v2');
     expect({ status, wait: headers['retry-after'] }).toEqual({ status: 429, wait: '4' });
     nowMs += 4_000;
