@@ -7,7 +7,7 @@ import type { Denied } from '../../../shared/deny-list/deny-list.ts';
 import { signDenyList } from '../../../shared/deny-list/sign.ts';
 import { hours, testCa, testClient } from '../../support/client-certificates.ts';
 import { APP, allow, doorOf, rulesOf } from '../../support/door.ts';
-import { fakeEngine, NONCE, serveForTest, servedModel } from '../../support/serving.ts';
+import { fakeEngine, NONCE, servedModel, serveForTest } from '../../support/serving.ts';
 
 const ca = testCa();
 const signer = generateKeyPairSync('ec', { namedCurve: 'P-256' });
