@@ -7,6 +7,7 @@ interface ChatRequest {
   readonly stream?: boolean;
   readonly messages: readonly { readonly role: string; readonly content: string }[];
   readonly max_tokens?: number;
+  readonly max_completion_tokens?: number;
 }
 
 export interface OpenAiStub {
@@ -48,7 +49,10 @@ export function openAiStub({ tokenMs = 0 } = {}): OpenAiStub {
     if (path !== '/v1/chat/completions') return refuse(response, 404, 'not_found', 'no such path');
     const asked = JSON.parse(body) as ChatRequest;
     if (asked.model !== 'tiny') return refuse(response, 404, 'model_not_found', 'there is no such model');
-    const tokens = (asked.messages.at(-1)?.content.split(' ') ?? []).slice(0, asked.max_tokens ?? 100);
+    const tokens = (asked.messages.at(-1)?.content.split(' ') ?? []).slice(
+      0,
+      asked.max_completion_tokens ?? asked.max_tokens ?? 100,
+    );
     if (asked.stream === true) return stream(response, tokens);
     const message = { role: 'assistant', content: tokens.join(' '), refusal: null };
     const choices = [{ index: 0, message, finish_reason: 'stop', logprobs: null }];
@@ -75,7 +79,7 @@ export function openAiStub({ tokenMs = 0 } = {}): OpenAiStub {
       response.write(': the end\n\n', () => response.socket?.destroy());
       return;
     }
-    send([{ index: 0, delta: {}, finish_reason: 'stop' }]);
+    send([{ index: 0, delta: {}, finish_reason: tokens.at(-1) === 'limit' ? 'length' : 'stop' }]);
     send([], { usage: usageOf(tokens) });
     response.end(tokens.at(-1) === 'unfinished' ? undefined : 'data: [DONE]\n\n');
   }
