@@ -2,6 +2,7 @@ import { readFileSync } from 'node:fs';
 import { basename, extname, join, resolve } from 'node:path';
 import { parseArgs } from 'node:util';
 import { connect } from '../../client/connect.ts';
+import { guessFormat } from '../../owner/model-format.ts';
 import { faultOfIdentity } from '../../shared/sealed-model/identity.ts';
 import { LocalStackError } from '../../simulator/errors.ts';
 import { LocalStack } from '../../simulator/local-stack.ts';
@@ -9,7 +10,7 @@ import type { Command, CommandIo } from '../command.ts';
 import { CommandError } from '../errors.ts';
 import { expectFile } from '../input-file.ts';
 import { type ClientFiles, exampleQuestion, writeClientFiles } from '../local/client-files.ts';
-import { type MeasuredPcrs, pcrsOf, prepareRelease } from '../local/release.ts';
+import { type MeasuredPcrs, type ModelBytes, pcrsOf, prepareRelease } from '../local/release.ts';
 import { readFlowers, splitFlowers, trainIris } from '../model/iris.ts';
 import { encodeIrisModel } from '../model/iris-onnx.ts';
 
@@ -22,14 +23,14 @@ export const command: Command = {
   name: 'simulate',
   summary: 'Keep a local stack running: KMS, parent and enclave, serving one model.',
   help: `
-Usage: strongroom simulate [MODEL.onnx] [--name N] [--port P] [--folder OUT] [--json]
+Usage: strongroom simulate [MODEL.onnx|MODEL.gguf] [--name N] [--port P] [--folder OUT] [--json]
 
 Seals the model with fresh keys, starts a simulated KMS, a parent and an enclave that serves it, and keeps them
 running until it is interrupted. Standard output says where it serves and how to ask it; what the processes log,
 and why KMS refused something, goes to standard error. Nothing is started again: when the parent or the enclave ends,
 so does the simulation.
 
-  MODEL.onnx      one ONNX file; without it, the demonstration's iris model
+  MODEL           one ONNX or GGUF file; without it, the demonstration's iris model
   --name N        the model's name; default: the file's name
   --port P        the port for callers on 127.0.0.1; default: a free one
   --folder OUT    where expectations.json, simulation-root.pem and an example input.json go, and stay;
@@ -45,7 +46,7 @@ Exit codes: 0 ended by an interrupt; 1 the enclave refused to serve; 2 unusable 
 };
 
 interface Choices {
-  readonly onnx: Uint8Array;
+  readonly model: ModelBytes;
   /** What to ask it; undefined where only the model itself can tell. */
   readonly question: object | undefined;
   readonly name: string;
@@ -75,7 +76,7 @@ async function parse(args: readonly string[]): Promise<Choices> {
     throw new CommandError('USAGE', `--port: expected 0 to 65535, found ${values.port}.`);
   if (path !== undefined) await expectFile(path, MODEL_MAX_BYTES);
   return {
-    ...(path === undefined ? irisModel() : { onnx: readFileSync(path), question: undefined }),
+    ...(path === undefined ? irisModel() : { model: await readModel(path), question: undefined }),
     name,
     port,
     folder: values.folder === undefined ? undefined : resolve(values.folder),
@@ -83,11 +84,16 @@ async function parse(args: readonly string[]): Promise<Choices> {
   };
 }
 
-function irisModel(): Pick<Choices, 'onnx' | 'question'> {
+async function readModel(path: string): Promise<ModelBytes> {
+  const bytes = readFileSync(path);
+  return (await guessFormat([path])) === 'gguf' ? { gguf: bytes } : { onnx: bytes };
+}
+
+function irisModel(): Pick<Choices, 'model' | 'question'> {
   const { training, held } = splitFlowers(readFlowers());
   const data = held[0]?.measurements;
   return {
-    onnx: encodeIrisModel(trainIris(training)),
+    model: { onnx: encodeIrisModel(trainIris(training)) },
     question: { inputs: [{ name: 'measurements', datatype: 'FP32', shape: [1, 4], data }] },
   };
 }
@@ -115,8 +121,8 @@ async function simulate(choices: Choices, io: CommandIo): Promise<number> {
 
 /** Rejects when a process ends, by itself or because of an interrupt. */
 async function serveUntilEnded(stack: LocalStack, choices: Choices, io: CommandIo): Promise<never> {
-  const { name, port, onnx } = choices;
-  const release = await prepareRelease(stack, { name, version: 1, onnx });
+  const { name, port, model } = choices;
+  const release = await prepareRelease(stack, { name, version: 1, ...model });
   const instance = await stack.startInstance({
     deployment: release.deployment,
     modelsFolder: release.modelsFolder,

@@ -64,6 +64,8 @@ export async function exampleQuestion(
     const count = sizes.reduce((product, size) => product * size, 1);
     return { name, datatype, shape: sizes, count };
   });
+  // A language model has none.
+  if (inputs.length === 0) return undefined;
   const hasExample = tensors.every(
     ({ datatype, count }) => datatype !== 'FP16' && count <= EXAMPLE_ELEMENTS_MAX,
   );

@@ -114,25 +114,27 @@ export async function pinRelease(
   }
 }
 
-export interface SealChoices {
+/** A model's one file, sealed as it would come out of a training job's pipe. */
+export type ModelBytes = { readonly onnx: Uint8Array } | { readonly gguf: Uint8Array };
+
+export type SealChoices = ModelBytes & {
   readonly owner: Owner;
   readonly keyArn: string;
   readonly name: string;
   readonly version: number;
-  /** The model file's bytes, sealed as they would come out of a training job's pipe. */
-  readonly onnx: Uint8Array;
   readonly modelsFolder: string;
-}
+};
 
 /** Seals as the owner's role, into `modelsFolder/NAME.sealed`. */
 export async function sealAsOwner(stack: LocalStack, choices: SealChoices): Promise<SealResult> {
-  const { owner, keyArn, name, version, onnx, modelsFolder } = choices;
+  const { owner, keyArn, name, version, modelsFolder } = choices;
+  const [format, bytes] = 'gguf' in choices ? ['gguf', choices.gguf] : ['onnx', choices.onnx];
   mkdirSync(modelsFolder, { recursive: true });
   const client = localKmsClient(stack, 'owner');
   try {
     return await sealToFolder({
-      identity: { name, version, format: 'onnx' },
-      input: { kind: 'pipe', pipe: Readable.from([Buffer.from(onnx)]), path: `${name}.onnx` },
+      identity: { name, version, format },
+      input: { kind: 'pipe', pipe: Readable.from([Buffer.from(bytes)]), path: `${name}.${format}` },
       out: join(modelsFolder, `${name}.sealed`),
       kmsKeys: [{ client, keyArn }],
       recoveryKey: owner.recovery.publicKey,
@@ -155,7 +157,7 @@ export interface Release {
 /** All of it in order, for whoever needs a served model rather than the story. */
 export async function prepareRelease(
   stack: LocalStack,
-  model: { readonly name: string; readonly version: number; readonly onnx: Uint8Array },
+  model: ModelBytes & { readonly name: string; readonly version: number },
   clients?: object,
 ): Promise<Release> {
   const owner = await newOwner();
