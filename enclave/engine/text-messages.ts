@@ -142,7 +142,7 @@ export function readTextAnswer(frame: Frame, { contextTokens, vectorSize }: Text
 
 function readVectors(body: Uint8Array, count: number, size: number): Float32Array[] {
   // A copy of its own: typed arrays need aligned buffers.
-  const all = new Float32Array(body.slice().buffer);
+  const all = new Float32Array(new Uint8Array(body).buffer);
   if (!all.every(Number.isFinite)) throw broken('a vector that is no vector');
   return Array.from({ length: count }, (_, index) => all.slice(index * size, (index + 1) * size));
 }
@@ -163,5 +163,5 @@ function readLogprob(value: unknown): TokenLogprob {
   const { bytes, logprob } = record(value);
   if (typeof bytes !== 'string' || !BASE64.test(bytes)) throw broken('a token without bytes');
   if (typeof logprob !== 'number' || !(logprob <= 0)) throw broken('a logarithm of no probability');
-  return { bytes: Buffer.from(bytes, 'base64'), logprob };
+  return { bytes: new Uint8Array(Buffer.from(bytes, 'base64')), logprob };
 }

@@ -60,6 +60,19 @@ describe.skipIf(!hasStrace)(`the real engine${hasStrace ? '' : ' (needs strace)'
     expect(calls.filter((call) => call.includes('.data"'))).toEqual([]);
   });
 
+  it.concurrent('of text opens no network socket, writes no file, starts no program', async () => {
+    const calls = await trace('real-text-engine.ts', CONTROL_MS, {});
+    if (process.getuid?.() === 0) {
+      expect(calls.join()).toContain('llama-addon.node');
+      // It knows its model by the descriptor alone.
+      expect(calls.filter((call) => /\.gguf"/.test(call))).toEqual([]);
+    }
+    expect(networkCalls(calls)).toEqual([]);
+    expect(writtenFiles(calls)).toEqual([]);
+    // The test's own process, and the engine.
+    expect(calls.filter((call) => call.includes('execve('))).toHaveLength(2);
+  });
+
   it.concurrent('is watched by a test that can fail: without the setting, the runtime begins to report', async () => {
     const calls = await trace('bare-runtime.ts', CONTROL_MS, {});
     expect(writtenFiles(calls)).not.toEqual([]);

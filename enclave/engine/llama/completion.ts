@@ -44,8 +44,8 @@ export class Completion {
     const start = this.#emittedLength + this.#text.length;
     if (token !== undefined) this.#tokens.push({ token, start, end: start + text.length });
     this.#text += text;
-    const stops = this.#stop.map((stop) => this.#text.indexOf(stop)).filter((index) => index >= 0);
-    if (stops.length > 0) return this.#emit(Math.min(...stops), true);
+    const stop = this.#firstStop();
+    if (stop !== undefined) return this.#emit(stop, true);
     return this.#emit(this.#text.length - this.#possibleStop(), false);
   }
 
@@ -58,6 +58,20 @@ export class Completion {
     const tokens = this.#tokens.filter(isOut).map((held) => held.token);
     this.#tokens = stopped ? [] : this.#tokens.filter((held) => !isOut(held));
     return { text, tokens, stopped };
+  }
+
+  /** Where the stop string begins that is complete first: it is the same one however the text comes in pieces. */
+  #firstStop(): number | undefined {
+    let first: { start: number; end: number } | undefined;
+    for (const stop of this.#stop) {
+      const start = this.#text.indexOf(stop);
+      const end = start + stop.length;
+      if (start < 0) continue;
+      if (first === undefined || end < first.end || (end === first.end && start < first.start)) {
+        first = { start, end };
+      }
+    }
+    return first?.start;
   }
 
   /** The length of the longest end of the text that begins a stop string. */

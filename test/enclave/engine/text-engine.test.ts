@@ -1,5 +1,5 @@
 /** The real text engine, in its own confined process, with a small model of random weights. */
-import { closeSync } from 'node:fs';
+import { closeSync, readdirSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import type { TextEngine } from '../../../enclave/engine/engine.ts';
@@ -209,6 +209,23 @@ describe('the text engine', () => {
     ]);
     expect(completion.end.completionTokens).toBeGreaterThan(0);
     expect(vectors).toHaveLength(2);
+  });
+});
+
+describe('the process of the text engine', () => {
+  it('is confined on every thread, those of llama.cpp included', async () => {
+    // However they were started: the filter and no_new_privs are inherited.
+    const [pid, ...others] = childrenOf(process.pid);
+    expect(others).toEqual([]);
+    await complete({});
+    const threads = readdirSync(`/proc/${pid}/task`);
+    expect(threads.length).toBeGreaterThan(5);
+    for (const thread of threads) {
+      const status = readFileSync(`/proc/${pid}/task/${thread}/status`, 'latin1');
+      expect(status).toMatch(/^NoNewPrivs:\t1$/m);
+      expect(status).toMatch(/^Seccomp:\t2$/m);
+      expect(status).not.toMatch(/^Uid:\t0\t/m);
+    }
   });
 });
 
