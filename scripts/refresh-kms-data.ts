@@ -27,6 +27,8 @@ const keys = Object.values(
   read('data', 'conditionKeys', 'kms.json') as Record<string, { key: string; type: string }>,
 );
 
+/** Keys of every action on a key, and those that `attestable` says. */
+const COMMON = /^kms:(?:CallerAccount|ViaService|RecipientAttestation:)/;
 const byText = (a: string, b: string) => (a < b ? -1 : a > b ? 1 : 0);
 const quote = (text: string) => `'${text}'`;
 const actionRows = actions
@@ -34,7 +36,10 @@ const actionRows = actions
   .map((action) => {
     const onKey = action.resourceTypes.some((type) => type.name === 'key');
     const attestable = action.conditionKeys.includes('kms:RecipientAttestation:PCR0');
-    return `  { name: ${quote(action.name)}, level: ${quote(action.accessLevel)}, onKey: ${onKey}, attestable: ${attestable} },`;
+    const own = action.conditionKeys
+      .filter((key) => key.startsWith('kms:') && !COMMON.test(key))
+      .map((key) => quote(key.replace(/\$\{\w+\}$/, '')));
+    return `  { name: ${quote(action.name)}, level: ${quote(action.accessLevel)}, onKey: ${onKey}, attestable: ${attestable}, keys: [${own.join(', ')}] },`;
   });
 const keyRows = keys
   .toSorted((a, b) => byText(a.key, b.key))
@@ -57,6 +62,8 @@ export interface KmsAction {
   readonly onKey: boolean;
   /** Takes a Recipient, so that attestation keys can exist. */
   readonly attestable: boolean;
+  /** Condition keys under kms: that only some actions have. Those that end in ":" are the prefix of a family. */
+  readonly keys: readonly string[];
 }
 
 export const KMS_ACTIONS: readonly KmsAction[] = [

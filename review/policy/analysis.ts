@@ -1,0 +1,363 @@
+/**
+ * The questions of a review, in order (docs/policy-review.md section 2): who gets plaintext without a document, who
+ * with another document than the reviewed image's, whether the reviewed image gets it, and who reaches either in one
+ * step of their own.
+ */
+import type { Grant } from '../../shared/policy/model.ts';
+import { asciiLower } from '../../shared/policy/glob.ts';
+import { type Attestation, type AttestationKind, attestationsOf } from './requests/attestations.ts';
+import { type Allowed, Asker, type Question, type Source } from './requests/ask.ts';
+import { type Caller, callersOf, granteeCaller } from './requests/callers.ts';
+import { keyUsage, type World } from './requests/world.ts';
+import { isAttestationKey } from './registers.ts';
+
+/** Something that a principal reaches, and by what. */
+export interface Access extends Allowed {
+  readonly caller: Caller;
+  /** Other principals that reach the same in the same way. */
+  readonly alike: readonly Caller[];
+}
+
+export interface AttestedAccess extends Access {
+  readonly attestation: Attestation;
+  /** Only because a value can be copied into a tag or an encryption context. */
+  readonly byCopy: boolean;
+}
+
+export interface GrantEscape extends Access {
+  /** What the new grant would be used for. */
+  readonly operation: string;
+}
+
+export interface Analysis {
+  readonly world: World;
+  readonly asker: Asker;
+  readonly callers: readonly Caller[];
+  readonly attestations: readonly Attestation[];
+  /** The action that yields what this key protects; undefined for keys that sign. */
+  readonly primaryAction: string | undefined;
+  readonly unattested: readonly Access[];
+  readonly throughService: readonly Access[];
+  readonly attested: readonly AttestedAccess[];
+  /** The reviewed image gets it: on its host by name, or through IAM. */
+  readonly reviewed: readonly Access[];
+  readonly administrators: readonly Access[];
+  readonly grantEscapes: readonly GrantEscape[];
+  /** CreateGrant is allowed, but no grant gives plaintext without the image. */
+  readonly grantsCovered: readonly Access[];
+  readonly serviceGrants: readonly Access[];
+  readonly reEncryptEscapes: readonly Access[];
+  readonly reEncryptOnSameKey: readonly Access[];
+  readonly replications: readonly Access[];
+  readonly primaryRegionUpdates: readonly Access[];
+  readonly imports: readonly Access[];
+  readonly dataKeys: readonly Access[];
+  readonly encryption: readonly Access[];
+  readonly availability: readonly Access[];
+}
+
+/** Everything is asked of one representative of the callers that no statement tells apart. */
+export interface CallerClass {
+  readonly caller: Caller;
+  readonly alike: readonly Caller[];
+}
+
+export function analyse(world: World, deletedMayExist = false): Analysis {
+  const asker = new Asker(world);
+  const callers = callersOf(world, deletedMayExist);
+  const classes = classesOf(world, callers);
+  const attestations = attestationsOf(world);
+  const primaryAction = primaryActionOf(world, asker);
+  const ask = (action: string, more: Partial<Question> = {}, sources = asker.sources) =>
+    everyWay(asker, classes, sources, { action, ...more });
+
+  const unattested = isDecryptable(world) ? ask('kms:Decrypt') : [];
+  const derived = ask('kms:DeriveSharedSecret').filter((access) => yieldsSecret(world, asker, access));
+  const plaintext = [...unattested, ...derived];
+  const plaintextActions = [...new Set(['kms:Decrypt', primaryAction])].filter((one) => one !== undefined);
+  const services = plaintextActions
+    .flatMap((action) => ask(action, { via: 'service' }))
+    .filter((access) => !plaintext.some((one) => sameWay(one, access)));
+
+  return {
+    world,
+    asker,
+    callers,
+    attestations,
+    primaryAction,
+    unattested: plaintext,
+    throughService: primaryAction === undefined ? [] : services,
+    attested: primaryAction === undefined ? [] : attestedAccesses(asker, classes, attestations, primaryAction, plaintext),
+    reviewed:
+      primaryAction === undefined
+        ? []
+        : attestations
+            .filter(({ kind }) => kind === 'reviewed')
+            .flatMap((attestation) => ask(primaryAction, { attestation })),
+    administrators: [...ask('kms:PutKeyPolicy'), ...ask('kms:PutKeyPolicy', { via: 'service' })].filter(
+      (access, index, all) => all.findIndex((one) => sameWay(one, access)) === index,
+    ),
+    ...grantFacts(asker, classes, attestations, world),
+    reEncryptEscapes: isDecryptable(world) ? ask('kms:ReEncryptFrom', { fixed: { 'kms:reencryptonsamekey': [['false']] } }) : [],
+    reEncryptOnSameKey: ask('kms:ReEncryptFrom', { fixed: { 'kms:reencryptonsamekey': [['true']] } }),
+    replications: ask('kms:ReplicateKey'),
+    primaryRegionUpdates: ask('kms:UpdatePrimaryRegion'),
+    imports: ask('kms:ImportKeyMaterial'),
+    dataKeys: [
+      ...ask('kms:GenerateDataKey'),
+      ...ask('kms:GenerateDataKeyPair'),
+      ...ask('kms:DeriveSharedSecret').filter((access) => !derived.some((one) => sameWay(one, access))),
+    ],
+    encryption: [
+      ...ask('kms:Encrypt'),
+      ...ask('kms:GenerateDataKeyWithoutPlaintext'),
+      ...ask('kms:GenerateDataKeyPairWithoutPlaintext'),
+    ],
+    availability: [
+      ...ask('kms:ScheduleKeyDeletion'),
+      ...ask('kms:DisableKey'),
+      ...ask('kms:DeleteImportedKeyMaterial'),
+      ...ask('kms:UpdateAlias'),
+    ],
+  };
+}
+
+function everyWay(
+  asker: Asker,
+  classes: readonly CallerClass[],
+  sources: readonly Source[],
+  question: Omit<Question, 'caller'>,
+): Access[] {
+  return sources.flatMap((source) =>
+    classes.flatMap(({ caller, alike }) => {
+      const found = asker.findVia(source, { ...question, caller });
+      return found === undefined ? [] : [{ ...found, caller, alike }];
+    }),
+  );
+}
+
+export function sameWay(a: Allowed & { caller: Caller }, b: Allowed & { caller: Caller }): boolean {
+  return sourceKey(a.source) === sourceKey(b.source) && a.caller.name === b.caller.name;
+}
+
+export function sourceKey(source: Source): string {
+  return source.kind === 'statement' ? `#${source.statement.index}` : `grant ${source.grant.grantId}`;
+}
+
+function attestedAccesses(
+  asker: Asker,
+  classes: readonly CallerClass[],
+  attestations: readonly Attestation[],
+  action: string,
+  plaintext: readonly Access[],
+): AttestedAccess[] {
+  const others = attestations.filter(({ kind }) => kind !== 'reviewed');
+  return asker.sources.flatMap((source) =>
+    classes.flatMap(({ caller, alike }) =>
+      others.flatMap((attestation): AttestedAccess[] => {
+        const question = { action, caller, attestation };
+        const found = asker.findVia(source, question);
+        if (found !== undefined) return [{ ...found, caller, alike, attestation, byCopy: false }];
+        // A value that a tag administrator can make equal to any measurement pins nothing.
+        if (!isBuildable(attestation.kind) || plaintext.some((one) => one.caller.name === caller.name)) return [];
+        const copied = asker.findVia(source, { ...question, mayCopy: true });
+        return copied === undefined ? [] : [{ ...copied, caller, alike, attestation, byCopy: true }];
+      }),
+    ),
+  );
+}
+
+/** Images that anybody can make. */
+export function isBuildable(kind: AttestationKind): boolean {
+  return kind === 'any-image' || kind === 'same-kernel' || kind === 'same-application';
+}
+
+const GRANT_OPERATIONS = ['Decrypt', 'ReEncryptFrom', 'DeriveSharedSecret'] as const;
+
+function grantFacts(
+  asker: Asker,
+  classes: readonly CallerClass[],
+  attestations: readonly Attestation[],
+  world: World,
+): Pick<Analysis, 'grantEscapes' | 'grantsCovered' | 'serviceGrants'> {
+  const escapes: GrantEscape[] = [];
+  const covered: Access[] = [];
+  const services: Access[] = [];
+  const anyImage = attestations.filter(({ kind }) => kind === 'any-image');
+  const operationValues = literalsOf(world, 'kms:grantoperations');
+  const grantees = granteesOf(world);
+  const operations = GRANT_OPERATIONS.filter((operation) =>
+    operation === 'DeriveSharedSecret' ? usesOf(world).has('KEY_AGREEMENT') : isDecryptable(world),
+  );
+  for (const source of asker.sources) {
+    for (const { caller, alike } of classes) {
+      const create = (operation: string, grantee: string, forService: boolean) =>
+        asker.findVia(source, {
+          caller,
+          action: 'kms:CreateGrant',
+          ...(forService ? { via: 'service' as const } : {}),
+          fixed: {
+            'kms:grantoperations': [[operation], ...operationValues.map((value) => [operation, value]), [operation, ...operationValues]],
+            'kms:grantisforawsresource': [[String(forService)]],
+            'kms:granteeprincipal': [[grantee]],
+            'kms:granteeserviceprincipal': [[]],
+            'kms:grantconstraintsourcearn': [[]],
+          },
+        });
+      let first: Allowed | undefined;
+      let escape: GrantEscape | undefined;
+      for (const operation of operations) {
+        for (const grantee of [caller.identity.arn, ...grantees]) {
+          const created = create(operation, grantee, false);
+          if (created === undefined) continue;
+          first ??= created;
+          if (isUsable(asker, world, grantee, operation, anyImage)) {
+            escape = { ...created, caller, alike, operation };
+            break;
+          }
+        }
+        if (escape !== undefined) break;
+      }
+      if (escape !== undefined) escapes.push(escape);
+      else if (first !== undefined) covered.push({ ...first, caller, alike });
+      if (first === undefined) {
+        const created = create('Decrypt', caller.identity.arn, true);
+        if (created !== undefined) services.push({ ...created, caller, alike });
+      }
+    }
+  }
+  return { grantEscapes: escapes, grantsCovered: covered, serviceGrants: services };
+}
+
+/** Whether the grantee could use such a grant without the reviewed image. */
+function isUsable(
+  asker: Asker,
+  world: World,
+  granteeArn: string,
+  operation: string,
+  anyImage: readonly Attestation[],
+): boolean {
+  const accountId = granteeArn.split(':')[4] ?? '';
+  const grant: Grant = { grantId: 'new', granteePrincipal: granteeArn, operations: [operation] };
+  const caller = granteeCaller(granteeArn, accountId, accountId === world.accountId);
+  const question = {
+    caller,
+    action: `kms:${operation}`,
+    newGrants: [grant],
+    fixed: { 'kms:reencryptonsamekey': [['false']] },
+  };
+  const source: Source = { kind: 'grant', grant };
+  if (asker.findVia(source, question) !== undefined) return true;
+  return anyImage.some((attestation) => asker.findVia(source, { ...question, attestation }) !== undefined);
+}
+
+function granteesOf(world: World): string[] {
+  const literals = literalsOf(world, 'kms:granteeprincipal').filter((value) => /^arn:[^:]+:iam::\d{12}:(?:role|user)\/[^*?]+$/.test(value));
+  return [...literals, `arn:aws:iam::${world.accountId}:role/Grantee`];
+}
+
+function literalsOf({ keyPolicy, iamPolicies }: World, key: string): string[] {
+  const iam = [...iamPolicies.values()].flat().flatMap(({ policy }) => policy.statements);
+  const conditions = [...keyPolicy.statements, ...iam].flatMap((statement) => statement.conditions);
+  return [...new Set(conditions.flatMap((one) => (asciiLower(one.key) === key ? one.values : [])))];
+}
+
+/** What the key can be used for; without metadata, what its policy treats it as. */
+export function usesOf(world: World): ReadonlySet<string> {
+  const usage = keyUsage(world);
+  if (usage !== undefined) return new Set([usage]);
+  const mixed = world.metadata.keySpec?.startsWith('RSA') ? ['ENCRYPT_DECRYPT', 'SIGN_VERIFY'] : undefined;
+  if (mixed !== undefined) return new Set(mixed);
+  const names = namedActions(world);
+  const uses = new Set<string>();
+  if (names.has('kms:decrypt') || !names.has('kms:derivesharedsecret')) uses.add('ENCRYPT_DECRYPT');
+  if (names.has('kms:derivesharedsecret')) uses.add('KEY_AGREEMENT');
+  return uses;
+}
+
+/** Actions that the Allow statements spell out, without a wildcard. */
+function namedActions({ keyPolicy }: World): ReadonlySet<string> {
+  return new Set(
+    keyPolicy.statements
+      .filter(({ effect, actions }) => effect === 'Allow' && actions?.negated === false)
+      .flatMap(({ actions }) => actions?.entries ?? [])
+      .map(asciiLower),
+  );
+}
+
+export function isDecryptable(world: World): boolean {
+  return usesOf(world).has('ENCRYPT_DECRYPT');
+}
+
+function primaryActionOf(world: World, asker: Asker): string | undefined {
+  const uses = usesOf(world);
+  const allows = world.keyPolicy.statements.filter(({ effect }) => effect === 'Allow');
+  const isAllowed = (action: string) =>
+    allows.some((statement) => asker.covers(statement, action)) || world.grants.length > 0;
+  if (uses.has('ENCRYPT_DECRYPT') && uses.has('KEY_AGREEMENT')) {
+    return isAllowed('kms:Decrypt') ? 'kms:Decrypt' : 'kms:DeriveSharedSecret';
+  }
+  if (uses.has('KEY_AGREEMENT')) return 'kms:DeriveSharedSecret';
+  if (!uses.has('ENCRYPT_DECRYPT')) return undefined;
+  // An image that only seals has data keys and nothing to decrypt.
+  if (!isAllowed('kms:Decrypt') && isAllowed('kms:GenerateDataKey')) return 'kms:GenerateDataKey';
+  return 'kms:Decrypt';
+}
+
+/**
+ * Whether kms:DeriveSharedSecret without a document is plaintext here. Where nothing says what the key is for, it is,
+ * if a statement spells the action out for a principal; a wildcard over all actions says nothing of the kind.
+ */
+function yieldsSecret(world: World, asker: Asker, access: Access): boolean {
+  const usage = keyUsage(world);
+  if (usage !== undefined) return usage === 'KEY_AGREEMENT';
+  if (!usesOf(world).has('KEY_AGREEMENT')) return false;
+  if (!usesOf(world).has('ENCRYPT_DECRYPT')) return true;
+  return access.source.kind === 'statement' && access.reach !== 'account' && asker.covers(access.source.statement, 'kms:DeriveSharedSecret');
+}
+
+/** The callers that no statement and no IAM policy tells apart are asked for once. */
+function classesOf(world: World, callers: readonly Caller[]): CallerClass[] {
+  const iam = [...world.iamPolicies.values()].flat().map(({ policy }) => policy);
+  const byArn = [world.keyPolicy, ...iam].some(({ statements }) =>
+    statements.some(({ conditions, resources }) =>
+      [...conditions.flatMap(({ key, values }) => [key, ...values]), ...(resources?.entries ?? [])].some((text) =>
+        /aws:(?:principal|user)|\$\{/i.test(text),
+      ),
+    ),
+  );
+  const named = new Map(world.keyPolicy.statements.map((statement) => [statement, principalTexts(statement)]));
+  const classes = new Map<string, { caller: Caller; alike: Caller[] }>();
+  for (const caller of callers) {
+    const { arn, sessionArn = '', accountId, uniqueId = '' } = caller.identity;
+    const matches = [...named].map(([, texts]) =>
+      [arn, sessionArn, uniqueId].map((text) => (texts.has(text) ? '1' : '0')).join(''),
+    );
+    const isGrantee = world.grants.map(({ granteePrincipal }) => [arn, sessionArn].includes(granteePrincipal));
+    const key = JSON.stringify([
+      matches,
+      isGrantee,
+      byArn ? arn : [arn.includes(':user/'), arn.endsWith(':root')],
+      accountId,
+      caller.iamFrom,
+      caller.iamFrom === 'supplied' ? caller.name : '',
+      caller.isHost,
+      caller.isStranger,
+      // A principal that is named is asked for before one that merely could exist.
+      caller.isNamed,
+    ]);
+    const known = classes.get(key);
+    if (known === undefined) classes.set(key, { caller, alike: [] });
+    else known.alike.push(caller);
+  }
+  return [...classes.values()];
+}
+
+function principalTexts({ principals }: World['keyPolicy']['statements'][number]): ReadonlySet<string> {
+  return new Set((principals?.entries ?? []).map(({ text }) => text));
+}
+
+/** Whether a source asks for a document at all, in a way that its text shows. */
+export function mentionsAttestation(source: Source): boolean {
+  return source.kind === 'statement' && source.statement.conditions.some(({ key }) => isAttestationKey(key));
+}

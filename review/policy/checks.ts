@@ -1,0 +1,38 @@
+/** The checks of a review, with what came of them: said also when all passed. */
+import { FINDING_RULES, type FindingCode } from './codes.ts';
+import type { Analysis } from './analysis.ts';
+import type { CheckPerformed, Finding } from './report.ts';
+
+const GROUPS: readonly { readonly group: string; readonly id: string; readonly title: string }[] = [
+  { group: 'A', id: 'reading', title: 'The document reads in one way only' },
+  { group: 'B', id: 'unattested-plaintext', title: 'Nobody gets plaintext without a document' },
+  { group: 'C', id: 'image-pin', title: 'No other image than the reviewed one gets the key' },
+  { group: 'D', id: 'denies', title: 'The Denies hold back what they are meant to' },
+  { group: 'E', id: 'escapes', title: 'Nobody gets around the enclave in one step' },
+  { group: 'F', id: 'outside', title: 'Nothing outside of the policy opens the key' },
+  { group: 'G', id: 'dead-parts', title: 'Nothing in the policy is without effect, and the image gets in' },
+  { group: 'H', id: 'data-keys-integrity-availability', title: 'Data keys, ciphertexts and the key itself are in the right hands' },
+  { group: 'I', id: 'hygiene', title: 'The policy withstands the next change' },
+];
+
+export function checksOf(findings: readonly Finding[], { world }: Analysis): CheckPerformed[] {
+  const checks = GROUPS.map(({ group, id, title }): CheckPerformed => {
+    const codes = codesOf(findings, group);
+    const skipped = group === 'C' && world.reviewed.length === 0;
+    return { group, id, title, outcome: codes.length > 0 ? 'findings' : skipped ? 'skipped' : 'passed', codes };
+  });
+  return [
+    ...checks,
+    {
+      group: 'J',
+      id: 'evidence',
+      title: 'The engine that the simulated KMS uses gives the answer of every witness',
+      outcome: 'passed',
+      codes: [],
+    },
+  ];
+}
+
+function codesOf(findings: readonly Finding[], group: string): FindingCode[] {
+  return [...new Set(findings.map(({ code }) => code))].filter((code) => FINDING_RULES[code].group === group);
+}
