@@ -172,7 +172,14 @@ export function isBuildable(kind: AttestationKind): boolean {
   return kind === 'any-image' || kind === 'same-kernel' || kind === 'same-application';
 }
 
-const GRANT_OPERATIONS = ['Decrypt', 'ReEncryptFrom', 'DeriveSharedSecret'] as const;
+/** What a grant would be used for, by the use of the key. */
+const GRANT_OPERATIONS: readonly (readonly [operation: string, usage: string])[] = [
+  ['Decrypt', 'ENCRYPT_DECRYPT'],
+  ['ReEncryptFrom', 'ENCRYPT_DECRYPT'],
+  ['DeriveSharedSecret', 'KEY_AGREEMENT'],
+  ['Sign', 'SIGN_VERIFY'],
+  ['GenerateMac', 'GENERATE_VERIFY_MAC'],
+];
 
 function grantFacts(
   asker: Asker,
@@ -186,9 +193,8 @@ function grantFacts(
   const anyImage = attestations.filter(({ kind }) => kind === 'any-image');
   const operationValues = literalsOf(world, 'kms:grantoperations');
   const grantees = granteesOf(world);
-  const operations = GRANT_OPERATIONS.filter((operation) =>
-    operation === 'DeriveSharedSecret' ? usesOf(world).has('KEY_AGREEMENT') : isDecryptable(world),
-  );
+  const uses = usesOf(world);
+  const operations = GRANT_OPERATIONS.flatMap(([operation, usage]) => (uses.has(usage) ? [operation] : []));
   for (const source of asker.sources) {
     for (const { caller, alike } of classes) {
       const create = (operation: string, grantee: string, forService: boolean) =>
@@ -204,6 +210,14 @@ function grantFacts(
             'kms:grantconstraintsourcearn': [[]],
           },
         });
+      // A grant for what the caller may do itself adds nothing.
+      const mayItself = (from: Source, who: Caller, operation: string) =>
+        operation === 'ReEncryptFrom' &&
+        asker.findVia(from, {
+          caller: who,
+          action: 'kms:ReEncryptFrom',
+          fixed: { 'kms:reencryptonsamekey': [['false']] },
+        }) !== undefined;
       let first: Allowed | undefined;
       let escape: GrantEscape | undefined;
       for (const operation of operations) {
@@ -211,7 +225,7 @@ function grantFacts(
           const created = create(operation, grantee, false);
           if (created === undefined) continue;
           first ??= created;
-          if (isUsable(asker, world, grantee, operation, anyImage)) {
+          if (isUsable(asker, world, grantee, operation, anyImage) && !mayItself(source, caller, operation)) {
             escape = { ...created, caller, alike, operation };
             break;
           }

@@ -93,7 +93,7 @@ function reviewParsed(request: PolicyReviewRequest, keyPolicy: Policy): PolicyRe
   return {
     schema: REPORT_SCHEMA,
     verdict,
-    severity: severityOf(verdict, findings),
+    severity: severityOf(verdict, findings, isHalfDead(analysis)),
     sentence: sentenceOf(verdict, analysis, judgement),
     findings,
     matrix: matrixOf(analysis),
@@ -145,6 +145,11 @@ function findingsOf(
   return context.findings.list();
 }
 
+/** The image would get in, were it signed or run otherwise; or the key is none that protects data. */
+function isHalfDead({ primaryAction, attested }: Analysis): boolean {
+  return primaryAction === undefined || attested.some(({ attestation }) => attestation.kind === 'reviewed-elsewhere');
+}
+
 /** "Cannot decide" where the search was given up, a contested point decides, or more had to be supplied. */
 function finalVerdict(analysis: Analysis, judgement: Judgement, contested: readonly ContestedPoint[]): Verdict {
   if (contested.some(({ otherwise }) => otherwise !== null)) return 'AMBIGUOUS';
@@ -177,7 +182,7 @@ const SEVERITY_OF: Readonly<Record<Verdict, Severity>> = {
   VARIABLE_PIN: 'high',
   DELEGATED_BYPASS: 'high',
   SERVICE_PATH: 'high',
-  DEAD: 'medium',
+  DEAD: 'high',
   DELEGATED_ESCAPE: 'high',
   SIGNER_ONLY: 'high',
   WRONG_IMAGE: 'high',
@@ -188,7 +193,13 @@ const SEVERITY_OF: Readonly<Record<Verdict, Severity>> = {
   ONLY_IMAGE: 'info',
 };
 
-/** That of the verdict, or of the worst finding where that is worse. */
-export function severityOf(verdict: Verdict, findings: readonly Finding[]): Severity {
-  return worst([SEVERITY_OF[verdict], ...findings.map(({ severity }) => severity)]);
+/**
+ * That of the verdict. Where only the image gets the key, that of the worst finding where it is worse: but a policy that
+ * nobody can change is not less safe for it.
+ */
+export function severityOf(verdict: Verdict, findings: readonly Finding[], isHalfDead = false): Severity {
+  if (verdict === 'DEAD' && isHalfDead) return 'medium';
+  if (!verdict.startsWith('ONLY_IMAGE')) return SEVERITY_OF[verdict];
+  const counted = findings.filter(({ code, severity }) => code !== 'lockout' || severity === 'high');
+  return worst([SEVERITY_OF[verdict], ...counted.map(({ severity }) => severity)]);
 }

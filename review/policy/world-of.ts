@@ -73,10 +73,10 @@ function inferAccount(statements: readonly Statement[]): string {
   return named?.values[0] ?? first;
 }
 
-/** Roles and users that the policy lets in with a document: one of them starts the enclave. */
+/** Roles and users of whom the policy asks for a document: one of them starts the enclave. */
 function inferHosts({ statements }: Policy): string[] {
   const hosts = statements
-    .filter(({ effect, conditions }) => effect === 'Allow' && conditions.some(({ key }) => isAttestationKey(key)))
+    .filter(({ conditions }) => conditions.some(({ key }) => isAttestationKey(key)))
     .flatMap(({ principals }) =>
       principals === undefined || principals.negated
         ? []

@@ -13,10 +13,14 @@ const ANY = -1;
 const ONE = -2;
 
 export function globMatches(pattern: string, text: string): boolean {
+  if (!/[*?]/.test(pattern)) return pattern === text;
+  if (pattern === '*') return true;
   return partsMatch([{ text: pattern, literal: false }], text);
 }
 
 export function partsMatch(parts: readonly PatternPart[], text: string): boolean {
+  const [only] = parts;
+  if (parts.length === 1 && only !== undefined && !only.literal && only.text === '*') return true;
   const pattern = parts.flatMap(tokens);
   const input = [...text].map((character) => character.codePointAt(0) ?? 0);
   let at = 0;
@@ -57,5 +61,7 @@ function tokens(part: PatternPart): number[] {
  * name equal to a real one.
  */
 export function asciiLower(text: string): string {
+  // The built-in is many times faster, and folds nothing else in ASCII.
+  if (/^[\x00-\x7f]*$/.test(text)) return text.toLowerCase();
   return text.replace(/[A-Z]+/g, (letters) => letters.toLowerCase());
 }

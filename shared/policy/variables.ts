@@ -18,7 +18,7 @@ export function expandVariables(
   version: PolicyVersion,
   context: RequestContext,
 ): PatternPart[] | undefined {
-  if (version === '2008-10-17') return [{ text: value, literal: false }];
+  if (version === '2008-10-17' || !value.includes('${')) return [{ text: value, literal: false }];
   const parts: PatternPart[] = [];
   let end = 0;
   for (const match of value.matchAll(VARIABLE)) {

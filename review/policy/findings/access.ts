@@ -26,6 +26,12 @@ export function accessFindings(context: FindingContext): void {
   for (const access of context.analysis.unattested) unattestedFindings(context, access);
   for (const access of context.analysis.throughService) serviceFindings(context, access);
   for (const access of context.judgement.otherImages) imageFindings(context, access);
+  for (const access of context.analysis.attested) {
+    // A statement that speaks of documents and takes any of them, or none.
+    const isAny = access.attestation.kind === 'any-image' && access.reach !== 'account';
+    if (isAny && mentionsAttestation(access.source)) imageFindings(context, access);
+  }
+  contentPinFindings(context);
   externalFindings(context);
   deploymentFindings(context);
 }
@@ -235,6 +241,21 @@ function partialFindings(
   add('any-image', 'critical', `Any image with another ${free} passes.`);
   if (statement !== undefined && mentionsAttestation(access.source)) {
     add('partial-image-pin', 'critical', `${register} alone says nothing about the ${free} of the image.`);
+  }
+}
+
+/** PCR1 and PCR2 together are the content of PCR0, said less plainly. */
+function contentPinFindings({ analysis, findings, remedies }: FindingContext): void {
+  for (const { source } of analysis.reviewed) {
+    if (source.kind === 'grant') continue;
+    const { conditions, index } = source.statement;
+    const registers = conditions.flatMap(({ key }) => registerOfKey(key) ?? []);
+    if (registers.includes('pcr0') || !registers.includes('pcr1') || !registers.includes('pcr2')) continue;
+    findings.add('partial-image-pin', 'info', index, {
+      why: 'PCR1 and PCR2 together cover kernel, command line and both ramdisks; PCR0 says the same in one value.',
+      conditions,
+      remedy: remedies.pin(source.statement, 'Pin PCR0.'),
+    });
   }
 }
 

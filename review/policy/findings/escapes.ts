@@ -220,9 +220,9 @@ function materialFindings({ analysis, findings, remedies }: FindingContext): voi
 
 /** An account statement that hands over an escape, also where plain Decrypt is covered. */
 function delegationFindings({ judgement, findings, remedies }: FindingContext): void {
-  for (const { access } of judgement.escapes) {
+  for (const { access, kind } of judgement.escapes) {
     const index = indexOf(access);
-    if (access.reach !== 'account' || access.caller.isStranger) continue;
+    if (access.reach !== 'account' || kind !== 'grant') continue;
     findings.add('account-delegation', 'high', index, {
       why: 'The account is allowed a way around the enclave, so IAM decides who takes it.',
       witness: witnessOf(access),

@@ -81,9 +81,9 @@ function otherReleaseFindings({ analysis, judgement, findings, remedies }: Findi
     if (source.kind === 'grant' || !mentionsAttestation(source)) continue;
     if (judgement.otherImages.some((one) => one.source === source)) continue;
     for (const attestation of others) {
-      const found = callers
-        .map((caller) => asker.findVia(source, { caller, action: 'kms:GenerateDataKey', attestation }))
-        .find((one) => one !== undefined);
+      const found = firstOf(callers, (caller) =>
+        asker.findVia(source, { caller, action: 'kms:GenerateDataKey', attestation }),
+      );
       if (found === undefined) continue;
       findings.add('extra-image', 'info', source.statement.index, {
         why: `${attestation.name} may make data keys, and not open what is sealed.`,
@@ -93,6 +93,14 @@ function otherReleaseFindings({ analysis, judgement, findings, remedies }: Findi
       break;
     }
   }
+}
+
+function firstOf<T, R>(list: readonly T[], find: (one: T) => R | undefined): R | undefined {
+  for (const one of list) {
+    const found = find(one);
+    if (found !== undefined) return found;
+  }
+  return undefined;
 }
 
 /** Whether the next Allow, IAM policy or grant would undo it all. */

@@ -75,6 +75,7 @@ export class Asker {
   readonly world: World;
   readonly #sources: readonly Source[];
   readonly #index: KeyIndex;
+  readonly #contexts = new Map<string, ReadonlyMap<string, Values>>();
   readonly #domains = new Map<string, readonly Choice[]>();
   readonly #actions = new Map<Statement, ReadonlySet<string>>();
   /** How many questions were asked and how much was tried, for tests and the benchmark. */
@@ -149,10 +150,11 @@ export class Asker {
   findVia(source: Source, question: Question): Allowed | undefined {
     this.questions += 1;
     const { caller, action } = question;
-    const base = baseRequest(this.world, question);
-    const context = contextOf(base);
+    if (source.kind === 'statement' && !this.covers(source.statement, action)) return undefined;
     const reach = this.#reachOf(source, caller, action);
     if (reach === undefined) return undefined;
+    const base = baseRequest(this.world, question);
+    const context = this.#derived(base, caller);
     const keyPolicy = this.world.keyPolicy;
     const matches = (policy: Policy, statement: Statement) =>
       this.covers(statement, action) &&
@@ -193,6 +195,14 @@ export class Asker {
       if (found !== undefined) return this.#confirm(found, source, reach, question, base);
     }
     return undefined;
+  }
+
+  /** What follows from the caller and the key, once for each of them. */
+  #derived(base: PolicyRequest, caller: Caller): ReadonlyMap<string, Values> {
+    const key = `${caller.name} ${base.action}`;
+    const known = this.#contexts.get(key) ?? contextOf(base);
+    this.#contexts.set(key, known);
+    return known;
   }
 
   #reachOf(source: Source, caller: Caller, action: string): Reach | undefined {

@@ -46,6 +46,7 @@ export interface Attestation {
 export class RegisterValues {
   readonly #literals = new Map<string, Set<string>>();
   readonly #patterns = new Map<string, Set<string>>();
+  readonly #mentioned = new Set<string>();
 
   constructor(policies: readonly Policy[]) {
     for (const { statements } of policies) {
@@ -56,6 +57,7 @@ export class RegisterValues {
   #read({ key, operator, values }: Condition): void {
     const register = registerOfKey(key);
     if (register === undefined) return;
+    this.#mentioned.add(register);
     for (const value of values) {
       const lower = asciiLower(value);
       const isPattern = (operator.comparison === 'string-like' || operator.comparison === 'arn') && /[*?]/.test(value);
@@ -92,8 +94,9 @@ export class RegisterValues {
     );
   }
 
+  /** Those that a condition mentions, whatever it says. */
   get registers(): string[] {
-    return [...new Set([...this.#literals.keys(), ...this.#patterns.keys()])];
+    return [...this.#mentioned];
   }
 }
 
@@ -140,11 +143,15 @@ class ImageFactory {
       pcr2: values.fresh('pcr2', 'application'),
       pcr8: values.fresh('pcr8', 'signer'),
     };
+    // A register that nobody asks about may as well be left out: then it is zero.
+    const asked = new Set(['pcr16', ...values.registers]);
     // An attacker starts enclaves on whatever host and extends whatever the application may extend.
     this.#around = {
-      ...Object.fromEntries(CONSTANT_REGISTERS.map((name) => [name, [ZERO]])),
+      ...Object.fromEntries(CONSTANT_REGISTERS.filter((name) => asked.has(name)).map((name) => [name, [ZERO]])),
       ...Object.fromEntries(HOST_REGISTERS.map((name) => [name, this.#free(name)])),
-      ...Object.fromEntries(USER_REGISTERS.map((name) => [name, [ZERO, ...this.#free(name)]])),
+      ...Object.fromEntries(
+        USER_REGISTERS.filter((name) => asked.has(name)).map((name) => [name, [ZERO, ...this.#free(name)]]),
+      ),
     };
   }
 
@@ -335,7 +342,8 @@ class ImageFactory {
   /** PCR0 to PCR2 are zero. Whether the others survive debug mode is contested. */
   debug(): Attestation[] {
     const image = { pcr0: [ZERO], pcr1: [ZERO], pcr2: [ZERO] };
-    const zeros = Object.fromEntries(['pcr3', 'pcr4', 'pcr8', ...USER_REGISTERS].map((name) => [name, [ZERO]]));
+    const asked = USER_REGISTERS.filter((name) => this.#values.registers.includes(name));
+    const zeros = Object.fromEntries(['pcr3', 'pcr4', 'pcr8', ...asked].map((name) => [name, [ZERO]]));
     return [
       this.#image('a debug enclave', 'debug', { ...image, ...zeros }),
       this.#image('a debug enclave, if PCR3, PCR4 and PCR8 survive', 'debug-populated', {
@@ -347,10 +355,12 @@ class ImageFactory {
 
   /** An attested instance: no PCR keys at all, NitroTPM ones instead. */
   otherPlatform(): Attestation[] {
+    const asked = new Set(['nitrotpmpcr4', 'nitrotpmpcr7', 'nitrotpmpcr12', ...this.#values.registers]);
+    const names = NITRO_TPM_REGISTERS.filter((name) => asked.has(name));
     const registers = new Map(
-      NITRO_TPM_REGISTERS.map((name) => [name, [ZERO, ...new Set([...this.#values.literals(name), ...this.#values.instances(name)]), this.#values.fresh(name, 'free')]]),
+      names.map((name) => [name, [ZERO, ...new Set([...this.#values.literals(name), ...this.#values.instances(name)]), this.#values.fresh(name, 'free')]]),
     );
-    const other = new Map(NITRO_TPM_REGISTERS.map((name) => [name, [this.#values.fresh(name, 'free'), ZERO]]));
+    const other = new Map(names.map((name) => [name, [this.#values.fresh(name, 'free'), ZERO]]));
     return [
       { name: 'any instance with NitroTPM', kind: 'any-image', platform: 'nitro-tpm', registers: other },
       { name: 'an instance with NitroTPM', kind: 'other-platform', platform: 'nitro-tpm', registers },
