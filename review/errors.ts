@@ -1,6 +1,6 @@
 import { type ErrorTable, StrongroomError } from '../shared/errors.ts';
 
-/** What reviewers bring: files of registers, release manifests. */
+/** What reviewers bring: files of registers, release manifests, what is around a key policy. */
 export const reviewErrors = {
   REGISTERS_UNREADABLE: {
     exit: 2,
@@ -18,6 +18,16 @@ export const reviewErrors = {
     means:
       'The release manifests cannot be used together: none, too many, or two that contradict each other.',
     action: 'Keep one manifest for each name and version in the folder, and nothing else that ends in .json.',
+  },
+  REVIEW_CONTEXT: {
+    exit: 2,
+    means: 'The file with IAM policies, grants and key metadata cannot be used.',
+    action: 'Write it as docs/policy-review.md section 6 says; grants must be the whole list of ListGrants.',
+  },
+  REVIEW_SUPPRESSIONS: {
+    exit: 2,
+    means: 'The file of suppressions cannot be used.',
+    action: 'Give every suppression a code, a reason, an owner and a day on which it expires.',
   },
 } as const satisfies ErrorTable;
 

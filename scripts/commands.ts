@@ -36,6 +36,7 @@ export const COMMANDS: Readonly<Record<string, () => Promise<{ readonly command:
   'bucket audit': () => import('./commands/bucket-audit.ts'),
   'bucket configure': () => import('./commands/bucket-configure.ts'),
   'policy generate': () => import('./commands/policy-generate.ts'),
+  'policy review': () => import('./commands/policy-review.ts'),
   'receipt verify': () => import('./commands/receipt-verify.ts'),
   'trail review': () => import('./commands/trail-review.ts'),
   'attestation verify': () => import('./commands/attestation-verify.ts'),

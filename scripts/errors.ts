@@ -36,6 +36,12 @@ export const commandErrors = {
     means: 'The command was interrupted and cleaned up after itself.',
     action: 'Run it again.',
   },
+  KEY_UNREADABLE: {
+    exit: 2,
+    means: 'KMS did not answer what has to be known of the key, its policy above all.',
+    action:
+      'Check --key and your AWS credentials; kms:GetKeyPolicy, ListGrants and DescribeKey must be allowed.',
+  },
   BUCKET_UNREADABLE: {
     exit: 2,
     means: 'The bucket does not exist, belongs to another account, or its server did not answer.',

@@ -3,13 +3,14 @@
  * with another document than the reviewed image's, whether the reviewed image gets it, and who reaches either in one
  * step of their own.
  */
-import type { Grant } from '../../shared/policy/model.ts';
+
 import { asciiLower } from '../../shared/policy/glob.ts';
-import { type Attestation, type AttestationKind, attestationsOf } from './requests/attestations.ts';
+import type { Grant } from '../../shared/policy/model.ts';
+import { isAttestationKey } from './attestation-keys.ts';
 import { type Allowed, Asker, type Question, type Source } from './requests/ask.ts';
+import { type Attestation, type AttestationKind, attestationsOf } from './requests/attestations.ts';
 import { type Caller, callersOf, granteeCaller } from './requests/callers.ts';
 import { keyUsage, type World } from './requests/world.ts';
-import { isAttestationKey } from './registers.ts';
 
 /** Something that a principal reaches, and by what. */
 export interface Access extends Allowed {
@@ -87,7 +88,10 @@ export function analyse(world: World, deletedMayExist = false): Analysis {
     primaryAction,
     unattested: plaintext,
     throughService: primaryAction === undefined ? [] : services,
-    attested: primaryAction === undefined ? [] : attestedAccesses(asker, classes, attestations, primaryAction, plaintext),
+    attested:
+      primaryAction === undefined
+        ? []
+        : attestedAccesses(asker, classes, attestations, primaryAction, plaintext),
     reviewed:
       primaryAction === undefined
         ? []
@@ -98,7 +102,9 @@ export function analyse(world: World, deletedMayExist = false): Analysis {
       (access, index, all) => all.findIndex((one) => sameWay(one, access)) === index,
     ),
     ...grantFacts(asker, classes, attestations, world),
-    reEncryptEscapes: isDecryptable(world) ? ask('kms:ReEncryptFrom', { fixed: { 'kms:reencryptonsamekey': [['false']] } }) : [],
+    reEncryptEscapes: isDecryptable(world)
+      ? ask('kms:ReEncryptFrom', { fixed: { 'kms:reencryptonsamekey': [['false']] } })
+      : [],
     reEncryptOnSameKey: ask('kms:ReEncryptFrom', { fixed: { 'kms:reencryptonsamekey': [['true']] } }),
     replications: ask('kms:ReplicateKey'),
     primaryRegionUpdates: ask('kms:UpdatePrimaryRegion'),
@@ -159,7 +165,8 @@ function attestedAccesses(
         const found = asker.findVia(source, question);
         if (found !== undefined) return [{ ...found, caller, alike, attestation, byCopy: false }];
         // A value that a tag administrator can make equal to any measurement pins nothing.
-        if (!isBuildable(attestation.kind) || plaintext.some((one) => one.caller.name === caller.name)) return [];
+        if (!isBuildable(attestation.kind) || plaintext.some((one) => one.caller.name === caller.name))
+          return [];
         const copied = asker.findVia(source, { ...question, mayCopy: true });
         return copied === undefined ? [] : [{ ...copied, caller, alike, attestation, byCopy: true }];
       }),
@@ -203,7 +210,11 @@ function grantFacts(
           action: 'kms:CreateGrant',
           ...(forService ? { via: 'service' as const } : {}),
           fixed: {
-            'kms:grantoperations': [[operation], ...operationValues.map((value) => [operation, value]), [operation, ...operationValues]],
+            'kms:grantoperations': [
+              [operation],
+              ...operationValues.map((value) => [operation, value]),
+              [operation, ...operationValues],
+            ],
             'kms:grantisforawsresource': [[String(forService)]],
             'kms:granteeprincipal': [[grantee]],
             'kms:granteeserviceprincipal': [[]],
@@ -219,20 +230,20 @@ function grantFacts(
           fixed: { 'kms:reencryptonsamekey': [['false']] },
         }) !== undefined;
       let first: Allowed | undefined;
-      let escape: GrantEscape | undefined;
+      let usable: GrantEscape | undefined;
       for (const operation of operations) {
         for (const grantee of [caller.identity.arn, ...grantees]) {
           const created = create(operation, grantee, false);
           if (created === undefined) continue;
           first ??= created;
           if (isUsable(asker, world, grantee, operation, anyImage) && !mayItself(source, caller, operation)) {
-            escape = { ...created, caller, alike, operation };
+            usable = { ...created, caller, alike, operation };
             break;
           }
         }
-        if (escape !== undefined) break;
+        if (usable !== undefined) break;
       }
-      if (escape !== undefined) escapes.push(escape);
+      if (usable !== undefined) escapes.push(usable);
       else if (first !== undefined) covered.push({ ...first, caller, alike });
       if (first === undefined) {
         const created = create('Decrypt', caller.identity.arn, true);
@@ -266,7 +277,9 @@ function isUsable(
 }
 
 function granteesOf(world: World): string[] {
-  const literals = literalsOf(world, 'kms:granteeprincipal').filter((value) => /^arn:[^:]+:iam::\d{12}:(?:role|user)\/[^*?]+$/.test(value));
+  const literals = literalsOf(world, 'kms:granteeprincipal').filter((value) =>
+    /^arn:[^:]+:iam::\d{12}:(?:role|user)\/[^*?]+$/.test(value),
+  );
   return [...literals, `arn:aws:iam::${world.accountId}:role/Grantee`];
 }
 
@@ -327,7 +340,11 @@ function yieldsSecret(world: World, asker: Asker, access: Access): boolean {
   if (usage !== undefined) return usage === 'KEY_AGREEMENT';
   if (!usesOf(world).has('KEY_AGREEMENT')) return false;
   if (!usesOf(world).has('ENCRYPT_DECRYPT')) return true;
-  return access.source.kind === 'statement' && access.reach !== 'account' && asker.covers(access.source.statement, 'kms:DeriveSharedSecret');
+  return (
+    access.source.kind === 'statement' &&
+    access.reach !== 'account' &&
+    asker.covers(access.source.statement, 'kms:DeriveSharedSecret')
+  );
 }
 
 /** The callers that no statement and no IAM policy tells apart are asked for once. */
@@ -335,19 +352,23 @@ function classesOf(world: World, callers: readonly Caller[]): CallerClass[] {
   const iam = [...world.iamPolicies.values()].flat().map(({ policy }) => policy);
   const byArn = [world.keyPolicy, ...iam].some(({ statements }) =>
     statements.some(({ conditions, resources }) =>
-      [...conditions.flatMap(({ key, values }) => [key, ...values]), ...(resources?.entries ?? [])].some((text) =>
-        /aws:(?:principal|user)|\$\{/i.test(text),
+      [...conditions.flatMap(({ key, values }) => [key, ...values]), ...(resources?.entries ?? [])].some(
+        (text) => /aws:(?:principal|user)|\$\{/i.test(text),
       ),
     ),
   );
-  const named = new Map(world.keyPolicy.statements.map((statement) => [statement, principalTexts(statement)]));
+  const named = new Map(
+    world.keyPolicy.statements.map((statement) => [statement, principalTexts(statement)]),
+  );
   const classes = new Map<string, { caller: Caller; alike: Caller[] }>();
   for (const caller of callers) {
     const { arn, sessionArn = '', accountId, uniqueId = '' } = caller.identity;
     const matches = [...named].map(([, texts]) =>
       [arn, sessionArn, uniqueId].map((text) => (texts.has(text) ? '1' : '0')).join(''),
     );
-    const isGrantee = world.grants.map(({ granteePrincipal }) => [arn, sessionArn].includes(granteePrincipal));
+    const isGrantee = world.grants.map(({ granteePrincipal }) =>
+      [arn, sessionArn].includes(granteePrincipal),
+    );
     const key = JSON.stringify([
       matches,
       isGrantee,
@@ -364,7 +385,10 @@ function classesOf(world: World, callers: readonly Caller[]): CallerClass[] {
     if (known === undefined) classes.set(key, { caller, alike: [] });
     else known.alike.push(caller);
   }
-  return [...classes.values()];
+  // Somebody whom nothing names shows best that the account is let in.
+  const weight = ({ caller }: CallerClass) =>
+    caller.iamFrom === 'assumed' && !caller.isNamed && !caller.isStranger ? 0 : 1;
+  return [...classes.values()].sort((a, b) => weight(a) - weight(b));
 }
 
 function principalTexts({ principals }: World['keyPolicy']['statements'][number]): ReadonlySet<string> {

@@ -1,6 +1,7 @@
 /** Who can become somebody else: role trust policies, as far as they were supplied (docs/policy-review.md section 2). */
-import { accountOfIdentityArn, nameInArn } from '../../shared/policy/arn.ts';
+
 import { matchesActions } from '../../shared/policy/actions.ts';
+import { accountOfIdentityArn, nameInArn } from '../../shared/policy/arn.ts';
 import { evaluateCondition } from '../../shared/policy/conditions.ts';
 import { contextOf } from '../../shared/policy/context.ts';
 import { asciiLower } from '../../shared/policy/glob.ts';
@@ -37,7 +38,13 @@ export function chainsOf(analysis: Analysis, escapes: readonly Escape[]): Chain[
         if (accountId !== world.accountId || !arn.includes(':role/') || nameInArn(arn) !== last) continue;
         if (arn === from.identity.arn) continue;
         const opens = from.isStranger ? 'anybody' : from.isHost ? 'host' : 'somebody';
-        const chain = { roles: [nameInArn(from.identity.arn), ...roles], from, to: target.caller, opens, what: target.what } as const;
+        const chain = {
+          roles: [nameInArn(from.identity.arn), ...roles],
+          from,
+          to: target.caller,
+          opens,
+          what: target.what,
+        } as const;
         const key = `${opens} ${chain.roles.join(' ')}`;
         if (!chains.has(key)) chains.set(key, chain);
       }
@@ -52,7 +59,8 @@ interface Target {
 }
 
 function targetsOf({ administrators, unattested }: Analysis, escapes: readonly Escape[]): Target[] {
-  const own = ({ caller, reach }: { caller: Caller; reach: string }) => reach === 'direct' || caller.iamFrom === 'supplied';
+  const own = ({ caller, reach }: { caller: Caller; reach: string }) =>
+    reach === 'direct' || caller.iamFrom === 'supplied';
   return [
     ...administrators.filter(own).map(({ caller }) => ({ caller, what: 'may change the key policy' })),
     ...unattested.filter(own).map(({ caller }) => ({ caller, what: 'may decrypt without an enclave' })),

@@ -1,6 +1,7 @@
 /** The checks of a review, with what came of them: said also when all passed. */
-import { FINDING_RULES, type FindingCode } from './codes.ts';
+
 import type { Analysis } from './analysis.ts';
+import { FINDING_RULES, type FindingCode } from './codes.ts';
 import type { CheckPerformed, Finding } from './report.ts';
 
 const GROUPS: readonly { readonly group: string; readonly id: string; readonly title: string }[] = [
@@ -11,7 +12,11 @@ const GROUPS: readonly { readonly group: string; readonly id: string; readonly t
   { group: 'E', id: 'escapes', title: 'Nobody gets around the enclave in one step' },
   { group: 'F', id: 'outside', title: 'Nothing outside of the policy opens the key' },
   { group: 'G', id: 'dead-parts', title: 'Nothing in the policy is without effect, and the image gets in' },
-  { group: 'H', id: 'data-keys-integrity-availability', title: 'Data keys, ciphertexts and the key itself are in the right hands' },
+  {
+    group: 'H',
+    id: 'data-keys-integrity-availability',
+    title: 'Data keys, ciphertexts and the key itself are in the right hands',
+  },
   { group: 'I', id: 'hygiene', title: 'The policy withstands the next change' },
 ];
 
@@ -19,7 +24,13 @@ export function checksOf(findings: readonly Finding[], { world }: Analysis): Che
   const checks = GROUPS.map(({ group, id, title }): CheckPerformed => {
     const codes = codesOf(findings, group);
     const skipped = group === 'C' && world.reviewed.length === 0;
-    return { group, id, title, outcome: codes.length > 0 ? 'findings' : skipped ? 'skipped' : 'passed', codes };
+    return {
+      group,
+      id,
+      title,
+      outcome: codes.length > 0 ? 'findings' : skipped ? 'skipped' : 'passed',
+      codes,
+    };
   });
   return [
     ...checks,

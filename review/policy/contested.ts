@@ -38,7 +38,10 @@ function exemption(policy: Policy, statement: Statement): OpenPoint[] {
   const exempt: Statement = {
     ...statement,
     principals: { negated: false, entries: [{ kind: 'everyone', text: '*' }] },
-    conditions: [...statement.conditions, condition('ArnNotEquals', 'aws:PrincipalArn', arns.map(roleOfSession), statement.line)],
+    conditions: [
+      ...statement.conditions,
+      condition('ArnNotEquals', 'aws:PrincipalArn', arns.map(roleOfSession), statement.line),
+    ],
   };
   return [
     {
@@ -77,14 +80,18 @@ function deleted(policy: Policy): OpenPoint[] {
   return deletedPrincipals(policy.statements).map((text) => ({
     point: `${text} is the id of a principal and not its ARN.`,
     held: 'It was deleted: AWS shows the ARN of a principal that exists.',
-    statement: policy.statements.find(({ principals }) => principals?.entries.some((entry) => entry.text === text))?.index ?? 0,
+    statement:
+      policy.statements.find(({ principals }) => principals?.entries.some((entry) => entry.text === text))
+        ?.index ?? 0,
     otherwise: policy,
     deletedMayExist: true as const,
   }));
 }
 
 function unknownKeys({ conditions, index }: Statement): OpenPoint[] {
-  const keys = conditions.map(({ key }) => key).filter((key) => asciiLower(key).startsWith('kms:') && !isKnownKmsKey(key));
+  const keys = conditions
+    .map(({ key }) => key)
+    .filter((key) => asciiLower(key).startsWith('kms:') && !isKnownKmsKey(key));
   return keys.map((key) => ({
     point: `Whether KMS refuses the unknown condition key ${JSON.stringify(key)} on write.`,
     held: 'It is stored, and no request has it.',

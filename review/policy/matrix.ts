@@ -8,7 +8,14 @@ import type { Asker } from './requests/ask.ts';
 import type { Attestation } from './requests/attestations.ts';
 import type { Caller } from './requests/callers.ts';
 
-const ACTIONS = ['kms:Decrypt', 'kms:GenerateDataKey', 'kms:ReEncryptFrom', 'kms:CreateGrant', 'kms:PutKeyPolicy', 'kms:Encrypt'];
+const ACTIONS = [
+  'kms:Decrypt',
+  'kms:GenerateDataKey',
+  'kms:ReEncryptFrom',
+  'kms:CreateGrant',
+  'kms:PutKeyPolicy',
+  'kms:Encrypt',
+];
 const CALLERS_MAX = 16;
 const ATTESTATIONS_MAX = 12;
 
@@ -16,7 +23,9 @@ const ATTESTATIONS_MAX = 12;
 export function matrixOf(analysis: Analysis): Matrix {
   const { asker, primaryAction } = analysis;
   const actions =
-    primaryAction === undefined || ACTIONS.includes(primaryAction) ? ACTIONS : [primaryAction, ...ACTIONS.slice(1)];
+    primaryAction === undefined || ACTIONS.includes(primaryAction)
+      ? ACTIONS
+      : [primaryAction, ...ACTIONS.slice(1)];
   const callers = rowsOf(analysis);
   const attestations = columnsOf(analysis);
   const cells: MatrixCell[] = [];
@@ -82,5 +91,7 @@ function columnsOf({ attestations }: Analysis): Attestation[] {
     'debug-populated',
     'reviewed-elsewhere',
   ];
-  return attestations.toSorted((a, b) => order.indexOf(a.kind) - order.indexOf(b.kind)).slice(0, ATTESTATIONS_MAX);
+  return attestations
+    .toSorted((a, b) => order.indexOf(a.kind) - order.indexOf(b.kind))
+    .slice(0, ATTESTATIONS_MAX);
 }

@@ -33,16 +33,24 @@ export function notSuppliedOf(
     add('key-arn', `The key was taken to be in account ${world.accountId}.`);
   }
   if (supplied?.iamPolicies === undefined) {
-    add('iam-policies', 'What IAM allows was not seen: wherever the policy leaves it to IAM, somebody is taken to be allowed.');
+    add(
+      'iam-policies',
+      'What IAM allows was not seen: wherever the policy leaves it to IAM, somebody is taken to be allowed.',
+    );
   }
   if (supplied?.trustPolicies === undefined) {
     add('trust-policies', 'Who may assume the named roles was not seen.');
   }
-  if (supplied?.grants === undefined) add('grants', 'Live grants were not seen; they carry no attestation condition.');
+  if (supplied?.grants === undefined)
+    add('grants', 'Live grants were not seen; they carry no attestation condition.');
   if (supplied?.keyMetadata === undefined) {
-    add('key-metadata', 'Origin, usage and kind of the key were not seen: it was taken for one that KMS made, to encrypt.');
+    add(
+      'key-metadata',
+      'Origin, usage and kind of the key were not seen: it was taken for one that KMS made, to encrypt.',
+    );
   }
-  for (const { what, otherwise } of undecided) add(what, `Without it, the verdict could also be ${otherwise}.`);
+  for (const { what, otherwise } of undecided)
+    add(what, `Without it, the verdict could also be ${otherwise}.`);
   for (const name of supplied?.notUnderstood ?? []) {
     add(`context: ${name}`, 'This member of the context file is not known and was not used.');
   }

@@ -24,7 +24,10 @@ export function refusedReport(request: PolicyReviewRequest, error: PolicyError):
   const text = new TextDecoder().decode(bytes);
   const parts = statementSpans(text).map(({ start, end }) => text.slice(start, end));
   const read = parts.map(readAlone);
-  const places = new Places(text, read.map((one, index) => ({ sid: sidOf(one, parts[index] ?? '') })) as { sid?: string }[]);
+  const places = new Places(
+    text,
+    read.map((one, index) => ({ sid: sidOf(one, parts[index] ?? '') })) as { sid?: string }[],
+  );
   const findings = new Findings(places);
   const faulty = read.flatMap((one, index) => (one instanceof PolicyFault ? [{ index, fault: one }] : []));
   const remedy = { text: 'Write it as AWS takes it, and in one way only; then review it again.', patch: [] };
@@ -57,7 +60,10 @@ export function refusedReport(request: PolicyReviewRequest, error: PolicyError):
     policy: documentOf(name, bytes),
     reviewed: {
       registers: Object.fromEntries(
-        Object.entries(request.reviewed[0]?.registers ?? {}).map(([register, value]) => [register.toUpperCase(), value]),
+        Object.entries(request.reviewed[0]?.registers ?? {}).map(([register, value]) => [
+          register.toUpperCase(),
+          value,
+        ]),
       ),
       hostRoleArns: request.hostRoleArns ?? [],
       keyArn: request.keyArn ?? '',

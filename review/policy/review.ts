@@ -9,6 +9,7 @@ import { PolicyError } from '../../shared/policy/errors.ts';
 import type { Policy } from '../../shared/policy/model.ts';
 import { parsePolicy } from '../../shared/policy/parse.ts';
 import { type Analysis, analyse } from './analysis.ts';
+import type { KnownRegisters } from './attestation-keys.ts';
 import { checksOf } from './checks.ts';
 import { openPointsOf } from './contested.ts';
 import { accessFindings, type FindingContext } from './findings/access.ts';
@@ -21,7 +22,6 @@ import { Remedies } from './findings/remedies.ts';
 import { matrixOf } from './matrix.ts';
 import { notSuppliedOf } from './not-supplied.ts';
 import { refusedReport } from './refused.ts';
-import type { Registers } from './registers.ts';
 import {
   type ContestedPoint,
   type Finding,
@@ -29,8 +29,8 @@ import {
   REPORT_SCHEMA,
   type ReviewInput,
   type Severity,
-  type Verdict,
   VERDICTS,
+  type Verdict,
 } from './report.ts';
 import type { ReviewedRegisters } from './requests/world.ts';
 import { sentenceOf } from './sentence.ts';
@@ -49,7 +49,7 @@ export interface PolicyReviewRequest {
   readonly keyArn?: string;
   readonly supplied?: Supplied;
   /** Other releases, by name, so that digests can be named. */
-  readonly releases?: ReadonlyMap<string, Registers>;
+  readonly releases?: ReadonlyMap<string, KnownRegisters>;
   readonly suppressions?: readonly Suppression[];
   /** Today, ISO 8601, for suppressions that expire. */
   readonly today: string;
@@ -83,8 +83,11 @@ function reviewParsed(request: PolicyReviewRequest, keyPolicy: Policy): PolicyRe
     });
   const analysis = analyse(worldFor(keyPolicy));
   const judgement = judge(analysis);
-  const contested = contestedPoints(keyPolicy, judgement.verdict, places, (other, deletedMayExist) =>
-    judge(analyse(worldFor(other), deletedMayExist)).verdict,
+  const contested = contestedPoints(
+    keyPolicy,
+    judgement.verdict,
+    places,
+    (other, deletedMayExist) => judge(analyse(worldFor(other), deletedMayExist)).verdict,
   );
   const verdict = finalVerdict(analysis, judgement, contested);
   const all = findingsOf(request, analysis, judgement, places, isListOfStatements(text));
@@ -108,7 +111,12 @@ function reviewParsed(request: PolicyReviewRequest, keyPolicy: Policy): PolicyRe
       ),
       hostRoleArns: world.hostArns,
       keyArn: world.keyArn,
-      hostRoleFrom: (request.hostRoleArns ?? []).length > 0 ? 'given' : world.hostArns.length > 0 ? 'inferred' : 'unknown',
+      hostRoleFrom:
+        (request.hostRoleArns ?? []).length > 0
+          ? 'given'
+          : world.hostArns.length > 0
+            ? 'inferred'
+            : 'unknown',
       keyArnFrom: world.keyIsGiven ? 'given' : 'inferred',
     },
     inputs: request.inputs ?? [],
@@ -116,7 +124,11 @@ function reviewParsed(request: PolicyReviewRequest, keyPolicy: Policy): PolicyRe
 }
 
 export function documentOf(name: string, bytes: Uint8Array): PolicyReviewReport['policy'] {
-  return { name, text: new TextDecoder().decode(bytes), sha256: createHash('sha256').update(bytes).digest('hex') };
+  return {
+    name,
+    text: new TextDecoder().decode(bytes),
+    sha256: createHash('sha256').update(bytes).digest('hex'),
+  };
 }
 
 function isListOfStatements(text: string): boolean {
@@ -147,11 +159,18 @@ function findingsOf(
 
 /** The image would get in, were it signed or run otherwise; or the key is none that protects data. */
 function isHalfDead({ primaryAction, attested }: Analysis): boolean {
-  return primaryAction === undefined || attested.some(({ attestation }) => attestation.kind === 'reviewed-elsewhere');
+  return (
+    primaryAction === undefined ||
+    attested.some(({ attestation }) => attestation.kind === 'reviewed-elsewhere')
+  );
 }
 
 /** "Cannot decide" where the search was given up, a contested point decides, or more had to be supplied. */
-function finalVerdict(analysis: Analysis, judgement: Judgement, contested: readonly ContestedPoint[]): Verdict {
+function finalVerdict(
+  analysis: Analysis,
+  judgement: Judgement,
+  contested: readonly ContestedPoint[],
+): Verdict {
   if (contested.some(({ otherwise }) => otherwise !== null)) return 'AMBIGUOUS';
   if (judgement.undecided.length > 0) return 'AMBIGUOUS';
   // A request that was found stands, whatever else was not searched to its end.

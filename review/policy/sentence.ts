@@ -37,7 +37,9 @@ export function sentenceOf(verdict: Verdict, analysis: Analysis, judgement: Judg
       const around = [
         ...open,
         ...judgement.selfAdministrators,
-        ...judgement.escapes.filter(({ access, byAdministrator }) => !byAdministrator && access.reach !== 'account').map(({ access }) => access),
+        ...judgement.escapes
+          .filter(({ access, byAdministrator }) => !byAdministrator && access.reach !== 'account')
+          .map(({ access }) => access),
       ];
       const chained = judgement.chains.map(({ roles }) => `role ${roles[0]}`);
       return `${capital(around.length > 0 ? names(around) : and(chained))} reaches the plaintext without the enclave.`;

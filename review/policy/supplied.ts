@@ -8,7 +8,7 @@ import { type JsonObject, type JsonValue, parseStrictJson } from '../../shared/j
 import { parseGrant } from '../../shared/policy/grants.ts';
 import type { Grant, Policy } from '../../shared/policy/model.ts';
 import { parsePolicy } from '../../shared/policy/parse.ts';
-import { ReviewError } from './errors.ts';
+import { ReviewError } from '../errors.ts';
 
 export interface Supplied {
   readonly iamPolicies?: ReadonlyMap<string, readonly IdentityDocument[]>;
@@ -107,7 +107,10 @@ function grantList(value: JsonValue): Grant[] {
 function metadata(value: JsonObject): KeyMetadata {
   const inner = value.KeyMetadata === undefined ? value : object(value.KeyMetadata, 'KeyMetadata');
   const { multiRegionConfiguration, ...fields } = Object.fromEntries(
-    Object.entries(inner).map(([name, field]) => [`${name.slice(0, 1).toLowerCase()}${name.slice(1)}`, field]),
+    Object.entries(inner).map(([name, field]) => [
+      `${name.slice(0, 1).toLowerCase()}${name.slice(1)}`,
+      field,
+    ]),
   );
   const text = (name: string) => optional(fields, name, 'string') as string | undefined;
   const flag = (name: string) => optional(fields, name, 'boolean') as boolean | undefined;
@@ -116,7 +119,9 @@ function metadata(value: JsonObject): KeyMetadata {
     throw refused('keyMetadata.aliases: expected a list of names');
   }
   const configuration =
-    multiRegionConfiguration === undefined ? {} : object(multiRegionConfiguration, 'multiRegionConfiguration');
+    multiRegionConfiguration === undefined
+      ? {}
+      : object(multiRegionConfiguration, 'multiRegionConfiguration');
   return defined({
     arn: text('arn'),
     origin: text('origin'),
@@ -137,7 +142,6 @@ function defined<T extends object>(fields: T): { [K in keyof T]?: Exclude<T[K], 
 
 function optional(fields: JsonObject, name: string, type: 'string' | 'boolean'): JsonValue | undefined {
   const value = fields[name];
-  // biome-ignore lint/suspicious/useValidTypeof: the two types are checked by the signature
   if (value !== undefined && typeof value !== type) throw refused(`keyMetadata.${name}: expected a ${type}`);
   return value;
 }

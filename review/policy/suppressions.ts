@@ -4,8 +4,8 @@
  */
 import { codeOf } from '../../shared/errors.ts';
 import { type JsonObject, parseStrictJson } from '../../shared/json.ts';
+import { ReviewError } from '../errors.ts';
 import { FINDING_RULES, type FindingCode } from './codes.ts';
-import { ReviewError } from './errors.ts';
 import type { AppliedSuppression, Finding } from './report.ts';
 
 export interface Suppression {

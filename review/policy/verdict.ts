@@ -1,8 +1,8 @@
 /** From what was found to be reachable to one verdict (docs/policy-review.md section 3). */
 import type { Access, Analysis, AttestedAccess, GrantEscape } from './analysis.ts';
 import { isBuildable, sourceKey } from './analysis.ts';
-import { chainsOf, type Chain } from './chains.ts';
-import { IMAGE_REGISTERS, registerOfKey } from './registers.ts';
+import { IMAGE_REGISTERS, registerOfKey } from './attestation-keys.ts';
+import { type Chain, chainsOf } from './chains.ts';
 import { VERDICTS, type Verdict } from './report.ts';
 import { isMultiRegion } from './requests/world.ts';
 
@@ -125,7 +125,11 @@ function escapesOf(analysis: Analysis): Escape[] {
       .map(({ caller }) => caller.identity.arn),
   );
   const of = (kind: Escape['kind'], list: readonly Access[]): Escape[] =>
-    list.map((access) => ({ kind, access, byAdministrator: trusted.has(access.caller.identity.arn) && access.reach !== 'account' }));
+    list.map((access) => ({
+      kind,
+      access,
+      byAdministrator: trusted.has(access.caller.identity.arn) && access.reach !== 'account',
+    }));
   return [
     ...of('grant', grantEscapes),
     ...of('reencrypt', reEncryptEscapes),
@@ -156,7 +160,8 @@ function undecidedOf(
     for (const { caller, reach } of replications) {
       if (caller.isStranger) consider('whether the key is multi-Region', 'PUBLIC');
       else if (reach === 'account') consider('whether the key is multi-Region', 'DELEGATED_ESCAPE');
-      else if (caller.isHost || !trusted.has(caller.identity.arn)) consider('whether the key is multi-Region', 'BYPASS');
+      else if (caller.isHost || !trusted.has(caller.identity.arn))
+        consider('whether the key is multi-Region', 'BYPASS');
     }
   }
   return undecided;

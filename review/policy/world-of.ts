@@ -1,12 +1,13 @@
 /** Builds the world of a review from what was supplied, and says what had to be assumed. */
-import { accountOfIdentityArn, parseKeyArn } from '../../shared/policy/arn.ts';
-import type { Policy, Statement } from '../../shared/policy/model.ts';
+
 import { pcrOfText } from '../../shared/pcr.ts';
 import { expandActions } from '../../shared/policy/actions.ts';
-import { isAttestationKey, type Registers } from './registers.ts';
-import type { Supplied } from './supplied.ts';
+import { accountOfIdentityArn, parseKeyArn } from '../../shared/policy/arn.ts';
+import type { Policy, Statement } from '../../shared/policy/model.ts';
+import { isAttestationKey, type KnownRegisters } from './attestation-keys.ts';
 import { namedPrincipals } from './requests/callers.ts';
 import { type ReviewedRegisters, regionOf, type World } from './requests/world.ts';
+import type { Supplied } from './supplied.ts';
 
 export interface WorldInput {
   readonly keyPolicy: Policy;
@@ -14,7 +15,7 @@ export interface WorldInput {
   readonly hostRoleArns: readonly string[];
   readonly keyArn?: string;
   readonly supplied?: Supplied;
-  readonly releases?: ReadonlyMap<string, Registers>;
+  readonly releases?: ReadonlyMap<string, KnownRegisters>;
 }
 
 /** The account and key that examples of AWS's documentation have. */
@@ -61,15 +62,24 @@ function inferAccount(statements: readonly Statement[]): string {
     const weight = actions === undefined ? 0 : expandActions(actions).length;
     for (const entry of principals.entries) {
       const account =
-        entry.kind === 'account' ? entry.accountId : entry.kind === 'identity' ? accountOfIdentityArn(entry.text) : undefined;
+        entry.kind === 'account'
+          ? entry.accountId
+          : entry.kind === 'identity'
+            ? accountOfIdentityArn(entry.text)
+            : undefined;
       if (account !== undefined) weights.set(account, (weights.get(account) ?? 0) + weight);
     }
   }
   const [heaviest] = [...weights].sort((a, b) => b[1] - a[1]);
   if (heaviest !== undefined) return heaviest[0];
   const conditions = statements.flatMap((statement) => statement.conditions);
-  const named = conditions.find(({ key, values }) => /^(?:kms:calleraccount|aws:principalaccount)$/i.test(key) && /^\d{12}$/.test(values[0] ?? ''));
-  const [first = UNKNOWN_ACCOUNT] = namedPrincipals(statements).flatMap((text) => accountOfIdentityArn(text) ?? []);
+  const named = conditions.find(
+    ({ key, values }) =>
+      /^(?:kms:calleraccount|aws:principalaccount)$/i.test(key) && /^\d{12}$/.test(values[0] ?? ''),
+  );
+  const [first = UNKNOWN_ACCOUNT] = namedPrincipals(statements).flatMap(
+    (text) => accountOfIdentityArn(text) ?? [],
+  );
   return named?.values[0] ?? first;
 }
 

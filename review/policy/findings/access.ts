@@ -8,7 +8,7 @@ import {
   registerOfKey,
   shownRegister,
   USER_REGISTERS,
-} from '../registers.ts';
+} from '../attestation-keys.ts';
 import type { Severity } from '../report.ts';
 import { asksForImage, type Judgement } from '../verdict.ts';
 import type { Findings } from './collect.ts';
@@ -75,7 +75,10 @@ function unattestedFindings(context: FindingContext, access: Access): void {
     why: `${whoOf(access)} ${verb} without an enclave: ${reasonOf(statement, holes)}.`,
     witness,
     conditions: holes,
-    remedy: remedies.pin(statement, 'Pin the image here, and back it with one Deny per register for everyone.'),
+    remedy: remedies.pin(
+      statement,
+      'Pin the image here, and back it with one Deny per register for everyone.',
+    ),
   });
   if (statement.principals?.negated) {
     findings.add('notprincipal', 'critical', statement.index, {
@@ -99,7 +102,9 @@ function reasonOf(statement: Statement, holes: readonly Condition[]): string {
     const names = [...new Set(holes.map(({ operator, key }) => `${operator.name} on ${key}`))];
     return `${names.join(', ')} holds for a request that has no such key`;
   }
-  return statement.conditions.length === 0 ? 'the statement has no condition' : 'no condition asks for a document';
+  return statement.conditions.length === 0
+    ? 'the statement has no condition'
+    : 'no condition asks for a document';
 }
 
 /** Conditions on keys that an unattested request lacks, and that hold all the same. */
@@ -114,12 +119,20 @@ export function permissiveConditions({ conditions }: Statement): Condition[] {
   );
 }
 
-function holeFindings({ findings, remedies }: FindingContext, statement: Statement, condition: Condition, access: Access): void {
+function holeFindings(
+  { findings, remedies }: FindingContext,
+  statement: Statement,
+  condition: Condition,
+  access: Access,
+): void {
   const { operator, key } = condition;
   const detail = {
     witness: witnessOf(access),
     conditions: [condition],
-    remedy: remedies.pin(statement, 'Use StringEqualsIgnoreCase without IfExists and without a set operator.'),
+    remedy: remedies.pin(
+      statement,
+      'Use StringEqualsIgnoreCase without IfExists and without a set operator.',
+    ),
   };
   if (operator.set !== undefined) {
     findings.add('set-operator-single-value', 'high', statement.index, {
@@ -171,7 +184,11 @@ function imageFindings(context: FindingContext, access: AttestedAccess): void {
       if (attestation.platform === 'nitro-tpm') {
         add('other-platform', 'high', 'Any instance with a NitroTPM gets the key; it has an operator on it.');
       }
-      add('any-image', 'critical', `${whoOf(access)} gets the key with any image that somebody builds: a document is required, the image is not.`);
+      add(
+        'any-image',
+        'critical',
+        `${whoOf(access)} gets the key with any image that somebody builds: a document is required, the image is not.`,
+      );
       if (statement !== undefined) registerOnlyFindings(statement, add);
       return;
     case 'same-kernel':
@@ -181,29 +198,57 @@ function imageFindings(context: FindingContext, access: AttestedAccess): void {
       partialFindings(context, access, add, 'PCR2', 'kernel');
       return;
     case 'same-signer':
-      add('signer-only', 'high', 'Every image that was ever signed with this certificate passes, old and vulnerable ones too.');
+      add(
+        'signer-only',
+        'high',
+        'Every image that was ever signed with this certificate passes, old and vulnerable ones too.',
+      );
       return;
     case 'debug':
-      add('debug-image', 'critical', 'A debug enclave measures as zero and passes; its console is open to the host.');
+      add(
+        'debug-image',
+        'critical',
+        'A debug enclave measures as zero and passes; its console is open to the host.',
+      );
       return;
     case 'debug-populated':
       if (asksForImage(source)) {
-        add('debug-image', 'critical', 'A debug enclave measures as zero and passes; its console is open to the host.');
+        add(
+          'debug-image',
+          'critical',
+          'A debug enclave measures as zero and passes; its console is open to the host.',
+        );
       } else {
-        add('debug-unproven', 'high', 'Only PCR3, PCR4 or PCR8 is pinned. Whether these are zero in debug mode is contested, so debug mode is not excluded.');
+        add(
+          'debug-unproven',
+          'high',
+          'Only PCR3, PCR4 or PCR8 is pinned. Whether these are zero in debug mode is contested, so debug mode is not excluded.',
+        );
       }
       return;
     case 'pattern-image':
       add('weak-pin', 'critical', 'A pattern takes more than one digest, and a short one can be ground.');
       return;
     case 'other-platform':
-      add('other-platform', 'high', 'An EC2 instance that attests with NitroTPM gets the key as well; it has an operator on it.');
+      add(
+        'other-platform',
+        'high',
+        'An EC2 instance that attests with NitroTPM gets the key as well; it has an operator on it.',
+      );
       return;
     case 'named-image': {
       const excluded = analysis.reviewed.length === 0;
-      add('extra-image', 'high', `${whoOf(access)} gets the key with ${attestation.name}, which is ${excluded ? 'not the reviewed image; the reviewed one is refused' : 'accepted beside the reviewed image'}.`);
+      add(
+        'extra-image',
+        'high',
+        `${whoOf(access)} gets the key with ${attestation.name}, which is ${excluded ? 'not the reviewed image; the reviewed one is refused' : 'accepted beside the reviewed image'}.`,
+      );
       if (statement !== undefined && isMixture(statement, access)) {
-        add('tuple-mixing', 'high', 'Each register has a list of its own, so parts of different images are accepted together.');
+        add(
+          'tuple-mixing',
+          'high',
+          'Each register has a list of its own, so parts of different images are accepted together.',
+        );
       }
       return;
     }
@@ -213,19 +258,35 @@ function imageFindings(context: FindingContext, access: AttestedAccess): void {
 }
 
 function isMixture({ conditions }: Statement, { registers }: AttestedAccess): boolean {
-  const lists = conditions.filter(({ key, values }) => /^pcr[12]$/.test(registerOfKey(key) ?? '') && values.length > 1);
+  const lists = conditions.filter(
+    ({ key, values }) => /^pcr[12]$/.test(registerOfKey(key) ?? '') && values.length > 1,
+  );
   return lists.length > 1 && Object.keys(registers).length > 0;
 }
 
-function registerOnlyFindings(statement: Statement, add: (code: 'constant-pcr-pin' | 'user-pcr-pin', severity: Severity, why: string) => void): void {
+function registerOnlyFindings(
+  statement: Statement,
+  add: (code: 'constant-pcr-pin' | 'user-pcr-pin', severity: Severity, why: string) => void,
+): void {
   const registers = statement.conditions
     .filter(({ operator }) => operator.comparison !== 'null' && !operator.negated)
     .flatMap(({ key }) => registerOfKey(key) ?? []);
   if (registers.some((name) => CONSTANT_REGISTERS.includes(name))) {
-    add('constant-pcr-pin', 'critical', 'The register is the same for all enclaves, so pinning it pins nothing.');
+    add(
+      'constant-pcr-pin',
+      'critical',
+      'The register is the same for all enclaves, so pinning it pins nothing.',
+    );
   }
   if (registers.some((name) => USER_REGISTERS.includes(name))) {
-    add('user-pcr-pin', 'critical', `${registers.filter((name) => USER_REGISTERS.includes(name)).map(shownRegister).join(', ')} is what the application extends: any image can extend the same.`);
+    add(
+      'user-pcr-pin',
+      'critical',
+      `${registers
+        .filter((name) => USER_REGISTERS.includes(name))
+        .map(shownRegister)
+        .join(', ')} is what the application extends: any image can extend the same.`,
+    );
   }
 }
 
@@ -263,7 +324,8 @@ function contentPinFindings({ analysis, findings, remedies }: FindingContext): v
 function externalFindings({ analysis, findings, remedies }: FindingContext): void {
   const { world, unattested, reviewed, asker } = analysis;
   for (const access of unattested) {
-    if (access.reach !== 'other-account' || access.source.kind !== 'statement' || access.caller.isStranger) continue;
+    if (access.reach !== 'other-account' || access.source.kind !== 'statement' || access.caller.isStranger)
+      continue;
     findings.add('external-account', 'high', access.source.statement.index, {
       why: `A principal of account ${access.caller.identity.accountId} gets plaintext without an enclave; its own IAM policies decide there.`,
       witness: witnessOf(access),
@@ -290,7 +352,9 @@ function externalFindings({ analysis, findings, remedies }: FindingContext): voi
           : [],
     );
     const foreign = [...new Set(others)].filter((account) => account !== world.accountId);
-    const letsIn = ['kms:Decrypt', 'kms:DeriveSharedSecret', 'kms:GenerateDataKey'].some((action) => asker.covers(statement, action));
+    const letsIn = ['kms:Decrypt', 'kms:DeriveSharedSecret', 'kms:GenerateDataKey'].some((action) =>
+      asker.covers(statement, action),
+    );
     if (!negated && foreign.length > 0 && !findings.has('external-account', statement.index)) {
       findings.add('external-account', letsIn ? 'medium' : 'low', statement.index, {
         why: `Account ${foreign.join(', ')} is allowed: its own IAM policies decide who there may call.`,
@@ -298,11 +362,16 @@ function externalFindings({ analysis, findings, remedies }: FindingContext): voi
       });
     }
     if (!isEveryone) continue;
-    const restricted = statement.conditions.some(({ key, operator }) =>
-      /^(?:aws:principalaccount|kms:calleraccount|aws:principalorgid|aws:principalarn)$/i.test(key) && !operator.negated,
+    const restricted = statement.conditions.some(
+      ({ key, operator }) =>
+        /^(?:aws:principalaccount|kms:calleraccount|aws:principalorgid|aws:principalarn)$/i.test(key) &&
+        !operator.negated,
     );
     if (!restricted) {
-      if (letsIn && reviewed.some(({ source }) => source.kind === 'statement' && source.statement === statement)) {
+      if (
+        letsIn &&
+        reviewed.some(({ source }) => source.kind === 'statement' && source.statement === statement)
+      ) {
         findings.add('external-account', 'medium', statement.index, {
           why: 'Principal "*" admits callers of every account whose own IAM policies allow it.',
           remedy: remedies.none('Name the role that is meant.'),
@@ -320,13 +389,16 @@ function externalFindings({ analysis, findings, remedies }: FindingContext): voi
 function deploymentFindings({ analysis, findings, remedies }: FindingContext): void {
   for (const access of analysis.attested) {
     const { attestation, source } = access;
-    if (attestation.kind !== 'reviewed-elsewhere' || !attestation.name.endsWith('another deployment')) continue;
+    if (attestation.kind !== 'reviewed-elsewhere' || !attestation.name.endsWith('another deployment'))
+      continue;
     if (source.kind !== 'statement') continue;
     findings.add('deployment-not-pinned', 'high', source.statement.index, {
       why: 'PCR16 of the given deployment is not pinned together with PCR0: the host chooses which deployment the image runs.',
       witness: witnessOf(access),
-      remedy: remedies.pin(source.statement, 'Pin PCR0 and PCR16 together, one statement per release and deployment.'),
+      remedy: remedies.pin(
+        source.statement,
+        'Pin PCR0 and PCR16 together, one statement per release and deployment.',
+      ),
     });
   }
 }
-

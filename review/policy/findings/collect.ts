@@ -38,7 +38,9 @@ export class Findings {
       severity,
       statement: statement === undefined ? null : this.#places.label(statement),
       location:
-        place === undefined ? null : { ...place, conditionLines: [...new Set(conditions.map(({ line }) => line))] },
+        place === undefined
+          ? null
+          : { ...place, conditionLines: [...new Set(conditions.map(({ line }) => line))] },
       why,
       witness: witness ?? null,
       remedy,

@@ -1,10 +1,11 @@
 /** Check D: what the Denies that speak of documents really hold back. */
-import type { Condition, Statement } from '../../../shared/policy/model.ts';
-import { evaluateStatement } from '../../../shared/policy/statement.ts';
+
 import { contextOf } from '../../../shared/policy/context.ts';
+import type { Condition, Statement } from '../../../shared/policy/model.ts';
 import { matchPrincipals } from '../../../shared/policy/principals.ts';
+import { evaluateStatement } from '../../../shared/policy/statement.ts';
 import type { Access } from '../analysis.ts';
-import { isAttestationKey } from '../registers.ts';
+import { isAttestationKey } from '../attestation-keys.ts';
 import type { Severity } from '../report.ts';
 import { type FindingContext, whoOf } from './access.ts';
 import { witnessOf } from './witness.ts';
@@ -41,7 +42,9 @@ function nearMiss({ analysis, findings, remedies }: FindingContext, deny: Statem
     });
     return;
   }
-  const silent = failing.filter(({ condition, found }) => about({ condition }) && condition.operator.set === 'any' && found.length === 0);
+  const silent = failing.filter(
+    ({ condition, found }) => about({ condition }) && condition.operator.set === 'any' && found.length === 0,
+  );
   if (silent.length > 0) {
     findings.add('deny-set-operator', severity, deny.index, {
       why: `${silent[0]?.condition.operator.name} is false when the request has no such key, so this Deny is silent without a document.`,
@@ -54,7 +57,8 @@ function nearMiss({ analysis, findings, remedies }: FindingContext, deny: Statem
 
 function setOperator({ findings, remedies }: FindingContext, deny: Statement, condition: Condition): void {
   const { operator, key } = condition;
-  if (!isAttestationKey(key) || operator.set !== 'any' || findings.has('deny-set-operator', deny.index)) return;
+  if (!isAttestationKey(key) || operator.set !== 'any' || findings.has('deny-set-operator', deny.index))
+    return;
   findings.add('deny-set-operator', 'medium', deny.index, {
     why: `${operator.name} is false when the request has no ${key}, so this Deny is silent without a document.`,
     conditions: [condition],
@@ -62,7 +66,13 @@ function setOperator({ findings, remedies }: FindingContext, deny: Statement, co
   });
 }
 
-const YIELDING = ['kms:Decrypt', 'kms:ReEncryptFrom', 'kms:DeriveSharedSecret', 'kms:GenerateDataKey', 'kms:GenerateDataKeyPair'];
+const YIELDING = [
+  'kms:Decrypt',
+  'kms:ReEncryptFrom',
+  'kms:DeriveSharedSecret',
+  'kms:GenerateDataKey',
+  'kms:GenerateDataKeyPair',
+];
 
 /** A Deny that demands a document for some of the actions that yield plaintext, and leaves out others. */
 function coverage({ analysis, judgement, findings, remedies }: FindingContext, deny: Statement): void {
@@ -73,17 +83,21 @@ function coverage({ analysis, judgement, findings, remedies }: FindingContext, d
       (statement) =>
         statement.effect === 'Deny' &&
         asker.covers(statement, action) &&
-        (statement.conditions.length === 0 || statement.conditions.some(({ key }) => isAttestationKey(key) || /reencryptonsamekey/i.test(key))),
+        (statement.conditions.length === 0 ||
+          statement.conditions.some(({ key }) => isAttestationKey(key) || /reencryptonsamekey/i.test(key))),
     );
   const left = YIELDING.filter((action) => !denied(action));
   const narrow = deny.principals !== undefined && !coversEverybody(deny);
   if (left.length === 0 && !narrow) return;
-  const grantOf = (access: Access) => ('operation' in access ? `kms:${access.operation}` : access.request.action);
+  const grantOf = (access: Access) =>
+    'operation' in access ? `kms:${access.operation}` : access.request.action;
   const reached = judgement.escapes.filter(
     ({ access, byAdministrator, kind }) =>
       access.reach !== 'account' && !byAdministrator && kind !== 'replica' && left.includes(grantOf(access)),
   );
-  const dataKeys = analysis.dataKeys.filter(({ reach, request }) => reach !== 'account' && left.includes(request.action));
+  const dataKeys = analysis.dataKeys.filter(
+    ({ reach, request }) => reach !== 'account' && left.includes(request.action),
+  );
   const severity: Severity = reached.length > 0 ? 'high' : dataKeys.length > 0 ? 'medium' : 'low';
   const example = reached[0]?.access ?? dataKeys[0];
   findings.add('deny-coverage', severity, deny.index, {
@@ -93,9 +107,13 @@ function coverage({ analysis, judgement, findings, remedies }: FindingContext, d
         : `No Deny demands a document for ${left.join(', ')}${example === undefined ? ', which no Allow gives to a named principal without one' : ''}.`,
     witness: example === undefined ? undefined : witnessOf(example),
     remedy: left.includes('kms:ReEncryptFrom')
-      ? remedies.denyActions('Deny these as well, re-encryption unless on the same key.', ['kms:ReEncryptFrom'], {
-          BoolIfExists: { 'kms:ReEncryptOnSameKey': 'false' },
-        })
+      ? remedies.denyActions(
+          'Deny these as well, re-encryption unless on the same key.',
+          ['kms:ReEncryptFrom'],
+          {
+            BoolIfExists: { 'kms:ReEncryptOnSameKey': 'false' },
+          },
+        )
       : remedies.denyOthers('Demand the image for every action that can carry a document.'),
   });
 }

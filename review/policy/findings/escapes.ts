@@ -2,10 +2,10 @@
 import { matchesActions } from '../../../shared/policy/actions.ts';
 import type { Statement } from '../../../shared/policy/model.ts';
 import type { Access, Analysis } from '../analysis.ts';
-import { isAttestationKey } from '../registers.ts';
+import { isAttestationKey } from '../attestation-keys.ts';
 import type { Severity } from '../report.ts';
-import { isOutside } from '../verdict.ts';
 import { isMultiRegion } from '../requests/world.ts';
+import { isOutside } from '../verdict.ts';
 import { type FindingContext, whoOf } from './access.ts';
 import { witnessOf } from './witness.ts';
 
@@ -41,7 +41,11 @@ function grantFindings({ analysis, judgement, findings, remedies }: FindingConte
     });
   }
   for (const access of analysis.grantsCovered) {
-    if (!judgement.escapes.some(({ kind, access: other }) => kind === 'grant' && indexOf(other) === indexOf(access))) {
+    if (
+      !judgement.escapes.some(
+        ({ kind, access: other }) => kind === 'grant' && indexOf(other) === indexOf(access),
+      )
+    ) {
       findings.add('grant-covered', 'info', indexOf(access), {
         why: 'Grants may be created, but a Deny holds back what they would permit without the image.',
         witness: witnessOf(access),
@@ -56,7 +60,9 @@ function grantFindings({ analysis, judgement, findings, remedies }: FindingConte
       remedy: remedies.none('Leave it out unless a service needs this very key.'),
     });
   }
-  const live = analysis.world.grants.filter(({ operations }) => operations.some((name) => /^(?:Decrypt|ReEncryptFrom|DeriveSharedSecret)$/.test(name)));
+  const live = analysis.world.grants.filter(({ operations }) =>
+    operations.some((name) => /^(?:Decrypt|ReEncryptFrom|DeriveSharedSecret)$/.test(name)),
+  );
   const open = new Set(
     [...analysis.unattested, ...analysis.reEncryptEscapes, ...analysis.grantEscapes].flatMap(({ source }) =>
       source.kind === 'grant' ? [source.grant.grantId] : [],
@@ -74,7 +80,9 @@ function grantFindings({ analysis, judgement, findings, remedies }: FindingConte
     findings.add('grant-existing', 'critical', undefined, {
       why: `The live grant ${access.source.grant.grantId} lets ${access.caller.name} around the enclave with ${access.request.action}.`,
       witness: witnessOf(access),
-      remedy: remedies.none(`Revoke the grant: aws kms revoke-grant --grant-id ${access.source.grant.grantId}.`),
+      remedy: remedies.none(
+        `Revoke the grant: aws kms revoke-grant --grant-id ${access.source.grant.grantId}.`,
+      ),
     });
   }
   const services = live.filter(({ granteePrincipal }) => !granteePrincipal.startsWith('arn:'));
@@ -92,11 +100,9 @@ function reEncryptFindings({ analysis, judgement, findings, remedies }: FindingC
     findings.add('reencrypt-escape', severityOf(access, byAdministrator), indexOf(access), {
       why: `${whoOf(access)} may re-encrypt every ciphertext under another key, and decrypt it there.`,
       witness: witnessOf(access, 'It names a key of its own as destination and decrypts there.'),
-      remedy: remedies.denyActions(
-        'Deny it unless the destination is this key.',
-        ['kms:ReEncryptFrom'],
-        { BoolIfExists: { 'kms:ReEncryptOnSameKey': 'false' } },
-      ),
+      remedy: remedies.denyActions('Deny it unless the destination is this key.', ['kms:ReEncryptFrom'], {
+        BoolIfExists: { 'kms:ReEncryptOnSameKey': 'false' },
+      }),
     });
   }
   const escaping = new Set(analysis.reEncryptEscapes.map(indexOf));
@@ -113,17 +119,27 @@ function reEncryptFindings({ analysis, judgement, findings, remedies }: FindingC
 function replicaFindings({ analysis, judgement, findings, remedies }: FindingContext): void {
   const multiRegion = isMultiRegion(analysis.world);
   const unknown = multiRegion === undefined;
-  const remedy = remedies.denyActions('Deny it for everyone.', ['kms:ReplicateKey', 'kms:UpdatePrimaryRegion']);
+  const remedy = remedies.denyActions('Deny it for everyone.', [
+    'kms:ReplicateKey',
+    'kms:UpdatePrimaryRegion',
+  ]);
   const escapes = new Map(judgement.escapes.map(({ access, byAdministrator }) => [access, byAdministrator]));
   for (const access of analysis.replications) {
     const severity: Severity =
-      multiRegion === true ? severityOf(access, escapes.get(access) ?? true) : unknown && access.reach !== 'account' ? 'medium' : 'info';
+      multiRegion === true
+        ? severityOf(access, escapes.get(access) ?? true)
+        : unknown && access.reach !== 'account'
+          ? 'medium'
+          : 'info';
     findings.add('replica-escape', severity, indexOf(access), {
       why:
         multiRegion === false
           ? 'Replication is allowed, without effect: the key is a single-Region key.'
           : `${whoOf(access)} may replicate the key: the copy has the same material and a policy of its own${unknown ? ', should the key be multi-Region' : ''}.`,
-      witness: witnessOf(access, 'It gives a policy of its choosing to the replica and decrypts in that Region.'),
+      witness: witnessOf(
+        access,
+        'It gives a policy of its choosing to the replica and decrypts in that Region.',
+      ),
       remedy,
     });
   }
@@ -172,7 +188,9 @@ export function administratorFindings({ analysis, judgement, findings, remedies 
           ? 'The account may change the key policy: any principal whose IAM policy allows kms:PutKeyPolicy can let itself in.'
           : `${whoOf(access)} may change the key policy and so let itself in; it must be trusted, and watched.`,
       witness,
-      remedy: remedies.none('Name one dedicated administrator, with MFA, and review the trail for PutKeyPolicy.'),
+      remedy: remedies.none(
+        'Name one dedicated administrator, with MFA, and review the trail for PutKeyPolicy.',
+      ),
     });
   }
 }
@@ -234,10 +252,15 @@ function delegationFindings({ judgement, findings, remedies }: FindingContext): 
 /** The document is asked for where the next IAM policy undoes it. */
 function iamOnlyFindings({ analysis, findings, remedies }: FindingContext): void {
   const { world, unattested } = analysis;
-  if (world.keyPolicy.statements.some(({ conditions }) => conditions.some(({ key }) => isAttestationKey(key)))) return;
+  if (
+    world.keyPolicy.statements.some(({ conditions }) => conditions.some(({ key }) => isAttestationKey(key)))
+  )
+    return;
   const inIam = [...world.iamPolicies.values()]
     .flat()
-    .some(({ policy }) => policy.statements.some(({ conditions }) => conditions.some(({ key }) => isAttestationKey(key))));
+    .some(({ policy }) =>
+      policy.statements.some(({ conditions }) => conditions.some(({ key }) => isAttestationKey(key))),
+    );
   if (!inIam) return;
   for (const access of unattested) {
     if (access.reach !== 'account') continue;
@@ -249,12 +272,21 @@ function iamOnlyFindings({ analysis, findings, remedies }: FindingContext): void
   }
 }
 
-const WATCHED = ['kms:Decrypt', 'kms:ReEncryptFrom', 'kms:CreateGrant', 'kms:PutKeyPolicy', 'kms:ReplicateKey', 'kms:GenerateDataKey'];
+const WATCHED = [
+  'kms:Decrypt',
+  'kms:ReEncryptFrom',
+  'kms:CreateGrant',
+  'kms:PutKeyPolicy',
+  'kms:ReplicateKey',
+  'kms:GenerateDataKey',
+];
 
 function notActionFindings({ analysis, judgement, findings, remedies }: FindingContext): void {
   for (const statement of analysis.world.keyPolicy.statements) {
     if (statement.effect !== 'Allow' || statement.actions?.negated !== true) continue;
-    const through = WATCHED.filter((action) => matchesActions(statement.actions ?? { negated: false, entries: [] }, action));
+    const through = WATCHED.filter((action) =>
+      matchesActions(statement.actions ?? { negated: false, entries: [] }, action),
+    );
     if (through.length === 0) continue;
     const effective = reaches(statement, [
       ...analysis.unattested,

@@ -1,6 +1,7 @@
 /** Checks H and I: data keys, integrity, availability, and what a careful policy has besides. */
-import { isAttestationKey } from '../registers.ts';
+
 import { type Access, type Analysis, mentionsAttestation } from '../analysis.ts';
+import { isAttestationKey } from '../attestation-keys.ts';
 import type { Severity } from '../report.ts';
 import { type FindingContext, whoOf } from './access.ts';
 import { witnessOf } from './witness.ts';
@@ -47,13 +48,16 @@ function encryptionFindings({ analysis, findings, remedies }: FindingContext): v
     if (access.reach === 'account') continue;
     const { caller, request, source } = access;
     const bound =
-      source.kind === 'statement' && source.statement.conditions.some(({ key }) => /^kms:encryptioncontext/i.test(key));
+      source.kind === 'statement' &&
+      source.statement.conditions.some(({ key }) => /^kms:encryptioncontext/i.test(key));
     const severity: Severity =
       request.action !== 'kms:Encrypt' ? 'info' : caller.isHost && !bound ? 'medium' : 'low';
     findings.add('integrity-encrypt', severity, indexOf(access), {
       why: `${whoOf(access)} can make ciphertexts that the enclave accepts: ${request.action} takes no document.`,
       witness: witnessOf(access),
-      remedy: remedies.none('Give it to the one who seals, bind it to an encryption context, and let the enclave check signatures.'),
+      remedy: remedies.none(
+        'Give it to the one who seals, bind it to an encryption context, and let the enclave check signatures.',
+      ),
     });
   }
 }
@@ -128,7 +132,8 @@ function backstopFinding({ analysis, findings, remedies }: FindingContext): void
 
 function hostBindingFinding({ analysis, findings, remedies }: FindingContext): void {
   const unbound = analysis.attested.find(
-    ({ attestation }) => attestation.kind === 'reviewed-elsewhere' && attestation.name.endsWith('another host'),
+    ({ attestation }) =>
+      attestation.kind === 'reviewed-elsewhere' && attestation.name.endsWith('another host'),
   );
   if (unbound === undefined) return;
   findings.add('no-host-binding', 'info', undefined, {
@@ -138,7 +143,13 @@ function hostBindingFinding({ analysis, findings, remedies }: FindingContext): v
   });
 }
 
-const MANAGEMENT = ['kms:ScheduleKeyDeletion', 'kms:DisableKey', 'kms:EnableKey', 'kms:CancelKeyDeletion', 'kms:EnableKeyRotation'];
+const MANAGEMENT = [
+  'kms:ScheduleKeyDeletion',
+  'kms:DisableKey',
+  'kms:EnableKey',
+  'kms:CancelKeyDeletion',
+  'kms:EnableKeyRotation',
+];
 
 function lockoutFinding({ analysis, judgement, findings, remedies }: FindingContext): void {
   const { administrators, world, asker, callers } = analysis;
@@ -150,13 +161,17 @@ function lockoutFinding({ analysis, judgement, findings, remedies }: FindingCont
       !statement.conditions.some(({ key }) => isAttestationKey(key)),
   );
   const isManaged = MANAGEMENT.some((action) => isAllowed(analysis, action));
-  const severity: Severity = judgement.verdict === 'DEAD' || intended ? 'high' : isManaged ? 'info' : 'medium';
+  const severity: Severity =
+    judgement.verdict === 'DEAD' || intended ? 'high' : isManaged ? 'info' : 'medium';
   const somebody = callers.find(({ isNamed }) => isNamed) ?? callers[0];
   findings.add('lockout', severity, undefined, {
     why: intended
       ? 'The statement that was meant for an administrator lets nobody change the policy.'
       : 'Nobody can change the policy: the key cannot be repaired but by AWS Support. That may be deliberate.',
-    witness: somebody === undefined ? undefined : witnessOf(asker.answer({ caller: somebody, action: 'kms:PutKeyPolicy' })),
+    witness:
+      somebody === undefined
+        ? undefined
+        : witnessOf(asker.answer({ caller: somebody, action: 'kms:PutKeyPolicy' })),
     remedy: remedies.none('Name a dedicated administrator, unless the policy is meant to be final.'),
   });
 }

@@ -1,13 +1,13 @@
 /** Checks A and G: how the document reads, and what in it can never apply. These explain; they decide no verdict. */
 import { expandActions, isAttestable, isGovernedByKeyPolicy } from '../../../shared/policy/actions.ts';
+import { parseKeyArn } from '../../../shared/policy/arn.ts';
 import { PolicyError } from '../../../shared/policy/errors.ts';
 import { asciiLower } from '../../../shared/policy/glob.ts';
 import { KMS_CONDITION_KEYS } from '../../../shared/policy/kms-data.ts';
 import type { Condition, Statement } from '../../../shared/policy/model.ts';
 import { checkKeyPolicyWrite } from '../../../shared/policy/write-rules.ts';
-import { isAttestationKey, isDigest } from '../registers.ts';
-import { parseKeyArn } from '../../../shared/policy/arn.ts';
 import { type Access, type Analysis, mentionsAttestation } from '../analysis.ts';
+import { isAttestationKey, isDigest } from '../attestation-keys.ts';
 import type { Severity } from '../report.ts';
 import type { Question } from '../requests/ask.ts';
 import type { Caller } from '../requests/callers.ts';
@@ -42,7 +42,9 @@ function documentFindings({ analysis, findings, remedies }: FindingContext, byte
     checkKeyPolicyWrite(bytes, keyPolicy);
   } catch (error) {
     if (!(error instanceof PolicyError)) throw error;
-    const incomplete = keyPolicy.statements.filter(({ actions, resources }) => actions === undefined || resources === undefined);
+    const incomplete = keyPolicy.statements.filter(
+      ({ actions, resources }) => actions === undefined || resources === undefined,
+    );
     const target = incomplete.length > 0 ? incomplete : [undefined];
     for (const statement of target) {
       findings.add('malformed-policy', statement === undefined ? 'medium' : 'high', statement?.index, {
@@ -53,7 +55,8 @@ function documentFindings({ analysis, findings, remedies }: FindingContext, byte
   }
   const sids = keyPolicy.statements.flatMap(({ sid }) => sid ?? []);
   for (const statement of keyPolicy.statements) {
-    if (statement.sid === undefined || sids.indexOf(statement.sid) === sids.lastIndexOf(statement.sid)) continue;
+    if (statement.sid === undefined || sids.indexOf(statement.sid) === sids.lastIndexOf(statement.sid))
+      continue;
     findings.add('repeated-sid', 'low', statement.index, {
       why: `The Sid ${JSON.stringify(statement.sid)} is there more than once, so it names no statement.`,
       remedy: remedies.none('Give each statement a Sid of its own.'),
@@ -109,7 +112,9 @@ function actionFindings({ findings, remedies }: FindingContext, statement: State
   const broad = actions.entries.every((entry) => /^(?:\*|kms:\*|\*:\*)$/i.test(entry));
   const named = broad ? [] : expandActions(actions);
   const ungoverned = named.filter((action) => !isGovernedByKeyPolicy(action));
-  const explicit = ungoverned.filter((action) => actions.entries.some((entry) => asciiLower(entry) === asciiLower(action)));
+  const explicit = ungoverned.filter((action) =>
+    actions.entries.some((entry) => asciiLower(entry) === asciiLower(action)),
+  );
   if (explicit.length > 0) {
     findings.add('no-effect-action', 'info', index, {
       why: `${explicit.join(', ')} has no key as its resource: IAM policies alone govern it.`,
@@ -142,7 +147,9 @@ function actionFindings({ findings, remedies }: FindingContext, statement: State
     findings.add('unsupported-action-attested', 'medium', index, {
       why: `${without.join(', ')} has no Recipient parameter: the attestation condition can never be true.`,
       conditions: asks,
-      remedy: remedies.none('Wrap the secret with a key that the enclave decrypts; these calls cannot be attested.'),
+      remedy: remedies.none(
+        'Wrap the secret with a key that the enclave decrypts; these calls cannot be attested.',
+      ),
     });
   }
 }
@@ -178,7 +185,9 @@ function conditionFindings(context: FindingContext, statement: Statement, condit
     findings.add('operator-type', 'medium', index, {
       ...detail,
       why: `${operator.name} compares ${operator.comparison.replace('-', ' ')} values, and ${key} is of type ${type}: ${operator.negated ? 'it always holds' : 'it never holds'}.`,
-      remedy: remedies.none(isAttestationKey(key) ? 'Use StringEqualsIgnoreCase.' : `Use an operator for ${type}.`),
+      remedy: remedies.none(
+        isAttestationKey(key) ? 'Use StringEqualsIgnoreCase.' : `Use an operator for ${type}.`,
+      ),
     });
   }
   if (operator.set !== undefined && !/^ArrayOf/.test(type)) {
@@ -196,7 +205,8 @@ function conditionFindings(context: FindingContext, statement: Statement, condit
     });
   }
   if (/^aws:principalarn$/i.test(key)) principalArnFindings(context, statement, condition);
-  if (isAttestationKey(key) && fits(operator.comparison, type, true)) valueFindings(context, statement, condition);
+  if (isAttestationKey(key) && fits(operator.comparison, type, true))
+    valueFindings(context, statement, condition);
 }
 
 function isVacuous({ operator, values }: Condition): boolean {
@@ -208,7 +218,11 @@ function isVacuous({ operator, values }: Condition): boolean {
   return anything && operator.ifExists;
 }
 
-function principalArnFindings({ analysis, findings, remedies }: FindingContext, statement: Statement, condition: Condition): void {
+function principalArnFindings(
+  { analysis, findings, remedies }: FindingContext,
+  statement: Statement,
+  condition: Condition,
+): void {
   const wrong = condition.values.filter((value) => /:sts:/.test(value) || /:assumed-role\//.test(value));
   if (wrong.length === 0) return;
   const matters = wrong.length === condition.values.length && analysis.reviewed.length === 0;
@@ -225,7 +239,11 @@ function valueFindings(context: FindingContext, statement: Statement, condition:
   const { index } = statement;
   if (operator.comparison === 'null') return;
   const isNew = analysis.world.keyPolicy.version === '2012-10-17';
-  const remedy = remedies.value(statement, condition, 'Write the 96 lower-case hexadecimal digits of the measurement.');
+  const remedy = remedies.value(
+    statement,
+    condition,
+    'Write the 96 lower-case hexadecimal digits of the measurement.',
+  );
   const good = values.filter((value) => isGood(operator.comparison, value));
   const lower = new Set(values.filter(isDigest));
   for (const value of values) {
@@ -302,7 +320,9 @@ function deadFindings(context: FindingContext, statement: Statement): void {
     });
     return;
   }
-  const questions = matching.flatMap((caller) => covered.flatMap((action) => questionsFor(analysis, caller, action)));
+  const questions = matching.flatMap((caller) =>
+    covered.flatMap((action) => questionsFor(analysis, caller, action)),
+  );
   if (questions.some((question) => asker.findVia(source, question) !== undefined)) return;
   const isShadowed = questions.some((question) => asker.couldApply(statement, question));
   const isExplained = EXPLANATIONS.some((code) => findings.has(code, index));
@@ -382,13 +402,18 @@ function excludedFindings({ analysis, judgement, findings, remedies }: FindingCo
 }
 
 function yields({ analysis }: FindingContext, statement: Statement): boolean {
-  return ['kms:Decrypt', 'kms:DeriveSharedSecret', 'kms:CreateGrant', 'kms:ReEncryptFrom', 'kms:PutKeyPolicy'].some((action) =>
-    analysis.asker.covers(statement, action),
-  );
+  return [
+    'kms:Decrypt',
+    'kms:DeriveSharedSecret',
+    'kms:CreateGrant',
+    'kms:ReEncryptFrom',
+    'kms:PutKeyPolicy',
+  ].some((action) => analysis.asker.covers(statement, action));
 }
 
 /** Prefixes of condition keys of other services and of identity providers. */
-const OTHER_PREFIXES = /^(?:saml|sts|ec2|iam|s3|lambda|ssm|rds|glue|sns|sqs|dynamodb|ecs|eks|cognito-identity\.amazonaws\.com|accounts\.google\.com|graph\.facebook\.com|www\.amazon\.com|[a-z0-9-]+(?:\.[a-z0-9-]+)+[^:]*):/i;
+const OTHER_PREFIXES =
+  /^(?:saml|sts|ec2|iam|s3|lambda|ssm|rds|glue|sns|sqs|dynamodb|ecs|eks|cognito-identity\.amazonaws\.com|accounts\.google\.com|graph\.facebook\.com|www\.amazon\.com|[a-z0-9-]+(?:\.[a-z0-9-]+)+[^:]*):/i;
 
 const GLOBAL_KEYS =
   /^aws:(?:PrincipalArn|PrincipalAccount|PrincipalOrgPaths|PrincipalOrgID|PrincipalTag\/.+|PrincipalIsAWSService|PrincipalServiceName|PrincipalServiceNamesList|PrincipalType|userid|username|AssumedRoot|FederatedProvider|TokenIssueTime|MultiFactorAuthAge|MultiFactorAuthPresent|ChatbotSourceArn|Ec2InstanceSourceVpc|Ec2InstanceSourcePrivateIPv4|SourceIdentity|SourceIp|SourceVpc|SourceVpcArn|SourceVpce|VpceAccount|VpceOrgID|VpceOrgPaths|VpcSourceIp|ResourceAccount|ResourceOrgID|ResourceOrgPaths|ResourceTag\/.+|CalledVia|CalledViaFirst|CalledViaLast|ViaAWSService|CalledViaAWSMCP|ViaAWSMCPService|CurrentTime|EpochTime|referer|RequestedRegion|RequestTag\/.+|TagKeys|SecureTransport|SourceAccount|SourceArn|SourceOrgID|SourceOrgPaths|SourceOwner|SignInSessionArn|UserAgent|IsMcpServiceAction)$/i;

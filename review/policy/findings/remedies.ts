@@ -1,11 +1,16 @@
 /** What to do about a finding, as text and as a patch of the policy document (RFC 6902). */
 import type { Condition, Statement } from '../../../shared/policy/model.ts';
+import { registerOfKey, shownRegister } from '../attestation-keys.ts';
 import type { PatchOperation, Remedy } from '../report.ts';
-import { registerOfKey, shownRegister } from '../registers.ts';
 import type { World } from '../requests/world.ts';
 
 /** Every action on a key that can carry an attestation document. */
-const ATTESTABLE = ['kms:Decrypt', 'kms:DeriveSharedSecret', 'kms:GenerateDataKey', 'kms:GenerateDataKeyPair'];
+const ATTESTABLE = [
+  'kms:Decrypt',
+  'kms:DeriveSharedSecret',
+  'kms:GenerateDataKey',
+  'kms:GenerateDataKeyPair',
+];
 const ESCAPES = ['kms:CreateGrant', 'kms:ReEncryptFrom', 'kms:ReplicateKey', 'kms:ImportKeyMaterial'];
 
 export class Remedies {
@@ -32,7 +37,9 @@ export class Remedies {
     if (Object.keys(pins).length === 0) return { text, patch: [] };
     return {
       text,
-      patch: [{ op: 'add', path: `${this.#path(statement)}/Condition`, value: { StringEqualsIgnoreCase: pins } }],
+      patch: [
+        { op: 'add', path: `${this.#path(statement)}/Condition`, value: { StringEqualsIgnoreCase: pins } },
+      ],
     };
   }
 
@@ -80,7 +87,10 @@ export class Remedies {
     const operations = statement.conditions
       .filter(({ key }) => registerOfKey(key) !== undefined)
       .map(({ operator, key, values }) =>
-        this.#append({ ...rest, Condition: { [operator.name]: { [key]: values.length === 1 ? values[0] : values } } }),
+        this.#append({
+          ...rest,
+          Condition: { [operator.name]: { [key]: values.length === 1 ? values[0] : values } },
+        }),
       );
     return { text, patch: operations };
   }

@@ -1,8 +1,9 @@
 /** Requests of the search, as a report shows them. */
-import type { Decision } from '../../../shared/policy/model.ts';
+
 import { asciiLower } from '../../../shared/policy/glob.ts';
+import type { Decision } from '../../../shared/policy/model.ts';
+import { isAttestationKey, shownRegister, ZERO } from '../attestation-keys.ts';
 import type { DecidedBy, Witness, WitnessAttestation, WitnessPrincipal } from '../report.ts';
-import { isAttestationKey, shownRegister, ZERO } from '../registers.ts';
 import type { Allowed } from '../requests/ask.ts';
 import type { Attestation } from '../requests/attestations.ts';
 import type { Caller } from '../requests/callers.ts';
@@ -16,7 +17,9 @@ export function witnessOf(found: Omit<Allowed, 'source' | 'reach'>, then: string
     keyArn: request.keyArn,
     attestation: attestation === undefined ? null : attestationOf(attestation, registers),
     context: Object.fromEntries(
-      [...(request.context ?? [])].filter(([key]) => !isAttestationKey(key)).map(([key, values]) => [spelled(key), values]),
+      [...(request.context ?? [])]
+        .filter(([key]) => !isAttestationKey(key))
+        .map(([key, values]) => [spelled(key), values]),
     ),
     encryptionContext: Object.fromEntries(request.encryptionContext ?? []),
     answer: decision.allowed ? 'allow' : 'deny',
@@ -38,8 +41,13 @@ function principalOf(caller: Caller, tags: ReadonlyMap<string, string> | undefin
   };
 }
 
-function attestationOf({ name, platform }: Attestation, registers: Readonly<Record<string, string>>): WitnessAttestation {
-  const shown = Object.entries(registers).filter(([register, value]) => value !== ZERO || /^pcr[0-2]$/.test(register));
+function attestationOf(
+  { name, platform }: Attestation,
+  registers: Readonly<Record<string, string>>,
+): WitnessAttestation {
+  const shown = Object.entries(registers).filter(
+    ([register, value]) => value !== ZERO || /^pcr[0-2]$/.test(register),
+  );
   return {
     name,
     platform,

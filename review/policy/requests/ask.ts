@@ -17,7 +17,7 @@ import type {
 } from '../../../shared/policy/model.ts';
 import { matchPrincipals } from '../../../shared/policy/principals.ts';
 import { expandVariables } from '../../../shared/policy/variables.ts';
-import { ATTESTATION_PREFIX, isAttestationKey } from '../registers.ts';
+import { ATTESTATION_PREFIX, isAttestationKey } from '../attestation-keys.ts';
 import type { Attestation } from './attestations.ts';
 import type { Caller } from './callers.ts';
 import {
@@ -139,7 +139,10 @@ export class Asker {
     const base = baseRequest(this.world, question);
     const context = contextOf(base);
     const { keyPolicy, keyArn } = this.world;
-    if (!this.covers(statement, question.action) || !resourceMatches(statement, keyPolicy.version, keyArn, context)) {
+    if (
+      !this.covers(statement, question.action) ||
+      !resourceMatches(statement, keyPolicy.version, keyArn, context)
+    ) {
       return false;
     }
     const clause = { conditions: statement.conditions, version: keyPolicy.version };
@@ -267,10 +270,7 @@ export class Asker {
     if (!actionHasKey(action, variable)) return [choiceOf(variable, ABSENT)];
     if (variable.startsWith('aws:principaltag/')) {
       const copies = mayCopy ? copyable(attestation) : [];
-      return [
-        ...this.#domain(variable),
-        ...copies.map((value) => choiceOf(variable, [value], true)),
-      ];
+      return [...this.#domain(variable), ...copies.map((value) => choiceOf(variable, [value], true))];
     }
     if (variable === 'aws:viaawsservice') return [choiceOf(variable, [via === 'service' ? 'true' : 'false'])];
     const derived = context.get(variable);
@@ -290,7 +290,11 @@ export class Asker {
       return via === 'service' ? this.#domain(variable) : [choiceOf(variable, ABSENT)];
     }
     if (caller.isStranger && isOfOthers(variable)) {
-      return [choiceOf(variable, ABSENT), choiceOf(variable, ['203.0.113.7']), choiceOf(variable, ['o-stranger'])];
+      return [
+        choiceOf(variable, ABSENT),
+        choiceOf(variable, ['203.0.113.7']),
+        choiceOf(variable, ['o-stranger']),
+      ];
     }
     const copies = mayCopy ? copyable(attestation) : [];
     return [...this.#domain(variable), ...copies.map((value) => choiceOf(variable, [value], true))];
@@ -325,13 +329,11 @@ export class Asker {
     if (known !== undefined) return known;
     const conditions = this.#index.get(variable) ?? [];
     const values = valuesFor(conditions);
-    const lists = conditions.some(({ operator }) => operator.set !== undefined) && values.length > 1 ? [values] : [];
-    const domain = [
-      ABSENT,
-      ...values.map((value) => [value]),
-      ...lists,
-      [freshValue(values)],
-    ].map((one) => choiceOf(variable, one));
+    const lists =
+      conditions.some(({ operator }) => operator.set !== undefined) && values.length > 1 ? [values] : [];
+    const domain = [ABSENT, ...values.map((value) => [value]), ...lists, [freshValue(values)]].map((one) =>
+      choiceOf(variable, one),
+    );
     this.#domains.set(variable, domain);
     return domain;
   }
@@ -349,7 +351,10 @@ export class Asker {
     const names = this.#contextNames();
     return [
       ...plain,
-      ...copies.map((value) => ({ ...contextChoice(new Map(names.map((name) => [name, value]))), copied: true as const })),
+      ...copies.map((value) => ({
+        ...contextChoice(new Map(names.map((name) => [name, value]))),
+        copied: true as const,
+      })),
     ];
   }
 
@@ -360,7 +365,8 @@ export class Asker {
       if (key.startsWith(prefix)) names.add(conditions[0]?.key.slice(prefix.length) ?? '');
       for (const { values } of conditions) {
         for (const value of values) {
-          for (const match of value.matchAll(/\$\{kms:EncryptionContext:([^{},]+)/gi)) names.add(match[1] ?? '');
+          for (const match of value.matchAll(/\$\{kms:EncryptionContext:([^{},]+)/gi))
+            names.add(match[1] ?? '');
         }
       }
     }
@@ -379,7 +385,8 @@ export class Asker {
       const extra = new Set<string>();
       for (const condition of conditions) {
         const lower = asciiLower(condition.key);
-        if (lower === `${ENCRYPTION_CONTEXT}keys`) for (const value of valuesFor([condition])) extra.add(value);
+        if (lower === `${ENCRYPTION_CONTEXT}keys`)
+          for (const value of valuesFor([condition])) extra.add(value);
         if (!lower.startsWith(prefix)) continue;
         const name = condition.key.slice(prefix.length);
         const values = [...valuesFor([condition]), 'other'];
@@ -389,11 +396,13 @@ export class Asker {
       }
       contexts.push(...partial);
       if (extra.size > 0) {
-        for (const one of partial) contexts.push(new Map([...[...extra].map((name) => [name, 'x'] as const), ...one]));
+        for (const one of partial)
+          contexts.push(new Map([...[...extra].map((name) => [name, 'x'] as const), ...one]));
         for (const name of extra) contexts.push(new Map([[name, 'x']]));
       }
     }
-    const merged = base === undefined ? contexts : [base, ...contexts.map((one) => new Map([...one, ...base]))];
+    const merged =
+      base === undefined ? contexts : [base, ...contexts.map((one) => new Map([...one, ...base]))];
     const unique = new Map(merged.map((one) => [JSON.stringify([...one].sort()), one]));
     return [...unique.values()].map(contextChoice);
   }
@@ -497,7 +506,8 @@ function requestOf(
   }
   const registers = attestation === undefined ? {} : pickRegisters(attestation, picks);
   if (isAttestable(action)) {
-    for (const [register, value] of Object.entries(registers)) context.set(`${ATTESTATION_PREFIX}${register}`, [value]);
+    for (const [register, value] of Object.entries(registers))
+      context.set(`${ATTESTATION_PREFIX}${register}`, [value]);
     if (registers.pcr0 !== undefined) context.set(`${ATTESTATION_PREFIX}imagesha384`, [registers.pcr0]);
   }
   const principal = tags.size === 0 ? base.principal : { ...base.principal, tags };

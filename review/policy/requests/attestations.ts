@@ -9,13 +9,13 @@ import {
   freshDigest,
   HOST_REGISTERS,
   isDigest,
+  type KnownRegisters,
   NITRO_TPM_REGISTERS,
-  type Registers,
   registerOfKey,
   SIGNER_REGISTER,
   USER_REGISTERS,
   ZERO,
-} from '../registers.ts';
+} from '../attestation-keys.ts';
 import { instancesOf } from './domains.ts';
 import type { World } from './world.ts';
 
@@ -60,7 +60,8 @@ export class RegisterValues {
     this.#mentioned.add(register);
     for (const value of values) {
       const lower = asciiLower(value);
-      const isPattern = (operator.comparison === 'string-like' || operator.comparison === 'arn') && /[*?]/.test(value);
+      const isPattern =
+        (operator.comparison === 'string-like' || operator.comparison === 'arn') && /[*?]/.test(value);
       const target = isPattern ? this.#patterns : isDigest(lower) ? this.#literals : undefined;
       if (target === undefined) continue;
       target.set(register, (target.get(register) ?? new Set()).add(lower));
@@ -147,7 +148,9 @@ class ImageFactory {
     const asked = new Set(['pcr16', ...values.registers]);
     // An attacker starts enclaves on whatever host and extends whatever the application may extend.
     this.#around = {
-      ...Object.fromEntries(CONSTANT_REGISTERS.filter((name) => asked.has(name)).map((name) => [name, [ZERO]])),
+      ...Object.fromEntries(
+        CONSTANT_REGISTERS.filter((name) => asked.has(name)).map((name) => [name, [ZERO]]),
+      ),
       ...Object.fromEntries(HOST_REGISTERS.map((name) => [name, this.#free(name)])),
       ...Object.fromEntries(
         USER_REGISTERS.filter((name) => asked.has(name)).map((name) => [name, [ZERO, ...this.#free(name)]]),
@@ -170,12 +173,19 @@ class ImageFactory {
   }
 
   #image(name: string, kind: AttestationKind, registers: Choices): Attestation {
-    return { name, kind, platform: 'enclave', registers: new Map(Object.entries({ ...this.#around, ...registers })) };
+    return {
+      name,
+      kind,
+      platform: 'enclave',
+      registers: new Map(Object.entries({ ...this.#around, ...registers })),
+    };
   }
 
   reviewed(): Attestation[] {
     return this.#world.reviewed.map(({ name, registers }) => {
-      const given = Object.fromEntries(Object.entries(registers).map(([register, value]) => [register, [value]]));
+      const given = Object.fromEntries(
+        Object.entries(registers).map(([register, value]) => [register, [value]]),
+      );
       const unknown = {
         pcr1: [this.#fresh.pcr1, ...this.#values.literals('pcr1')],
         pcr2: [this.#fresh.pcr2, ...this.#values.literals('pcr2')],
@@ -196,7 +206,9 @@ class ImageFactory {
       );
       const unknown = { pcr1: [this.#fresh.pcr1], pcr2: [this.#fresh.pcr2], pcr8: [ZERO, this.#fresh.pcr8] };
       const others = (register: string, own: readonly string[]) =>
-        [...(register.length > 4 ? [ZERO] : []), ...this.#free(register)].filter((value) => !own.includes(value));
+        [...(register.length > 4 ? [ZERO] : []), ...this.#free(register)].filter(
+          (value) => !own.includes(value),
+        );
       const deployment = registers.pcr16;
       const unbound = {
         pcr3: [this.#values.fresh('pcr3', 'free')],
@@ -234,10 +246,20 @@ class ImageFactory {
       this.#image('any other image', 'any-image', other),
       ...(kernels.length === 0
         ? []
-        : [this.#image('another application on a kernel that is accepted', 'same-kernel', { ...other, pcr1: kernels })]),
+        : [
+            this.#image('another application on a kernel that is accepted', 'same-kernel', {
+              ...other,
+              pcr1: kernels,
+            }),
+          ]),
       ...(applications.length === 0
         ? []
-        : [this.#image('an application that is accepted on another kernel', 'same-application', { ...other, pcr2: applications })]),
+        : [
+            this.#image('an application that is accepted on another kernel', 'same-application', {
+              ...other,
+              pcr2: applications,
+            }),
+          ]),
       ...(signers.length === 0
         ? []
         : [
@@ -286,12 +308,16 @@ class ImageFactory {
       .filter((value) => !isReviewed(value) && !released(value))
       .flatMap((value) =>
         this.#contentPairs([pcr1, ...kernels], [pcr2, ...applications]).map(([first, second], index) =>
-          this.#image(`the image ${value.slice(0, 12)}…${index === 0 ? '' : ` (${index + 1})`}`, 'named-image', {
-            pcr0: [value],
-            pcr1: first,
-            pcr2: second,
-            pcr8: signers,
-          }),
+          this.#image(
+            `the image ${value.slice(0, 12)}…${index === 0 ? '' : ` (${index + 1})`}`,
+            'named-image',
+            {
+              pcr0: [value],
+              pcr1: first,
+              pcr2: second,
+              pcr8: signers,
+            },
+          ),
         ),
       );
     const byContent = this.#contentPairs(kernels, applications).map(([first, second], index) =>
@@ -330,12 +356,16 @@ class ImageFactory {
     const kernels = [...of('pcr1'), pcr1, ...this.#contents('pcr1')];
     const applications = [...of('pcr2'), pcr2, ...this.#contents('pcr2')];
     return this.#contentPairs(kernels, applications).map(([first, second], index) =>
-      this.#image(`an image whose digest the pattern takes${index === 0 ? '' : ` (${index + 1})`}`, 'pattern-image', {
-        pcr0: digests,
-        pcr1: first,
-        pcr2: second,
-        pcr8: signers,
-      }),
+      this.#image(
+        `an image whose digest the pattern takes${index === 0 ? '' : ` (${index + 1})`}`,
+        'pattern-image',
+        {
+          pcr0: digests,
+          pcr1: first,
+          pcr2: second,
+          pcr8: signers,
+        },
+      ),
     );
   }
 
@@ -358,7 +388,14 @@ class ImageFactory {
     const asked = new Set(['nitrotpmpcr4', 'nitrotpmpcr7', 'nitrotpmpcr12', ...this.#values.registers]);
     const names = NITRO_TPM_REGISTERS.filter((name) => asked.has(name));
     const registers = new Map(
-      names.map((name) => [name, [ZERO, ...new Set([...this.#values.literals(name), ...this.#values.instances(name)]), this.#values.fresh(name, 'free')]]),
+      names.map((name) => [
+        name,
+        [
+          ZERO,
+          ...new Set([...this.#values.literals(name), ...this.#values.instances(name)]),
+          this.#values.fresh(name, 'free'),
+        ],
+      ]),
     );
     const other = new Map(names.map((name) => [name, [this.#values.fresh(name, 'free'), ZERO]]));
     return [
@@ -368,7 +405,7 @@ class ImageFactory {
   }
 }
 
-export function registersShown(registers: Registers): Record<string, string> {
+export function registersShown(registers: KnownRegisters): Record<string, string> {
   return Object.fromEntries(
     Object.entries(registers)
       .filter(([, value]) => value !== ZERO || registers.pcr0 === ZERO)

@@ -37,7 +37,10 @@ export function callersOf(world: World, deletedMayExist: boolean): Caller[] {
   const partition = keyArn.split(':')[1] ?? 'aws';
   const iam = (account: string, path: string) => `arn:${partition}:iam::${account}:${path}`;
   const found = new Map<string, Caller>();
-  const add = (arn: string, how: { iam: 'own' | 'assumed'; session?: string; named?: boolean; stranger?: boolean }) => {
+  const add = (
+    arn: string,
+    how: { iam: 'own' | 'assumed'; session?: string; named?: boolean; stranger?: boolean },
+  ) => {
     const caller = callerOf(world, arn, how);
     if (caller !== undefined && !found.has(caller.name)) found.set(caller.name, caller);
   };
@@ -57,7 +60,8 @@ export function callersOf(world: World, deletedMayExist: boolean): Caller[] {
   }
   for (const { granteePrincipal } of world.grants) {
     if (accountOfIdentityArn(granteePrincipal) !== undefined) named(granteePrincipal);
-    else if (accountOfRootArn(granteePrincipal) !== undefined) add(granteePrincipal, { iam: 'own', named: true });
+    else if (accountOfRootArn(granteePrincipal) !== undefined)
+      add(granteePrincipal, { iam: 'own', named: true });
   }
   for (const name of world.iamPolicies.keys()) {
     const arn = name.startsWith('arn:') ? name : roleArnOf(world, accountId, name, iam);
@@ -123,7 +127,14 @@ function callerOf(
   // IAM of another account is not ours to see: what it allows is its own choice.
   const assumed = root === undefined && (how.iam === 'assumed' || !own);
   if (assumed && supplied !== undefined) return undefined;
-  const what = root !== undefined ? 'root user' : isRole ? `role ${short}` : arn.includes(':user/') ? `user ${short}` : short;
+  const what =
+    root !== undefined
+      ? 'root user'
+      : isRole
+        ? `role ${short}`
+        : arn.includes(':user/')
+          ? `user ${short}`
+          : short;
   return {
     name: [
       how.stranger ? 'any principal of any account, as' : '',
@@ -137,7 +148,11 @@ function callerOf(
     identity: {
       arn,
       accountId,
-      ...(isRole ? { sessionArn: `${arn.split(':').slice(0, 2).join(':')}:sts::${accountId}:assumed-role/${short}/${session}` } : {}),
+      ...(isRole
+        ? {
+            sessionArn: `${arn.split(':').slice(0, 2).join(':')}:sts::${accountId}:assumed-role/${short}/${session}`,
+          }
+        : {}),
     },
     policies: assumed ? [IAM_ALL] : (supplied ?? []).map(({ policy }) => policy),
     documents: assumed ? [IAM_ALL_DOCUMENT] : (supplied ?? []).map(({ document }) => document),

@@ -3,10 +3,10 @@
  * section 2): absent, each literal of a policy, a value for each pattern, values beside each bound, and a fresh one.
  */
 import { kmsAction } from '../../../shared/policy/actions.ts';
+import { evaluateCondition } from '../../../shared/policy/conditions.ts';
 import { asciiLower } from '../../../shared/policy/glob.ts';
 import { KMS_CONDITION_KEYS } from '../../../shared/policy/kms-data.ts';
 import type { Condition, PolicyVersion } from '../../../shared/policy/model.ts';
-import { evaluateCondition } from '../../../shared/policy/conditions.ts';
 
 /** The values of one condition key; empty where the request has no such key. */
 export type Values = readonly string[];
@@ -93,7 +93,10 @@ function dateBeside(text: string, step: number): string {
 /** Texts that a pattern matches: wildcards empty, and wildcards filled. */
 export function instancesOf(pattern: string): string[] {
   if (!/[*?]/.test(pattern)) return [pattern];
-  return [pattern.replaceAll('*', '').replaceAll('?', '0'), pattern.replaceAll('*', '0z').replaceAll('?', '1')];
+  return [
+    pattern.replaceAll('*', '').replaceAll('?', '0'),
+    pattern.replaceAll('*', '0z').replaceAll('?', '1'),
+  ];
 }
 
 /** Keys under kms: that only some actions have, prefixes included. Undefined: every action on a key has it. */
@@ -101,14 +104,18 @@ const OWN_KEYS: ReadonlySet<string> = new Set(
   KMS_CONDITION_KEYS.map(([name]) => asciiLower(name)).filter(
     (name) =>
       name.startsWith('kms:') &&
-      !/^kms:(?:calleraccount|viaservice|keyorigin|keyspec|keyusage|multiregion|multiregionkeytype)$/.test(name),
+      !/^kms:(?:calleraccount|viaservice|keyorigin|keyspec|keyusage|multiregion|multiregionkeytype)$/.test(
+        name,
+      ),
   ),
 );
 
 /** Whether a call of this action can have this condition key. Unknown keys under kms: no call has. */
 export function actionHasKey(action: string, key: string): boolean {
   if (!key.startsWith('kms:')) return true;
-  if (/^kms:(?:calleraccount|viaservice|keyorigin|keyspec|keyusage|multiregion|multiregionkeytype)$/.test(key)) {
+  if (
+    /^kms:(?:calleraccount|viaservice|keyorigin|keyspec|keyusage|multiregion|multiregionkeytype)$/.test(key)
+  ) {
     return true;
   }
   const own = kmsAction(action)?.keys ?? [];
@@ -121,7 +128,9 @@ export function actionHasKey(action: string, key: string): boolean {
 export function isKnownKmsKey(key: string): boolean {
   const lower = asciiLower(key);
   return (
-    [...OWN_KEYS].some((name) => (name.endsWith(':') ? lower.startsWith(name) && lower !== name : lower === name)) ||
+    [...OWN_KEYS].some((name) =>
+      name.endsWith(':') ? lower.startsWith(name) && lower !== name : lower === name,
+    ) ||
     /^kms:(?:calleraccount|viaservice|keyorigin|keyspec|keyusage|multiregion|multiregionkeytype)$/.test(lower)
   );
 }

@@ -5,10 +5,11 @@
  * key, so each of them only narrows the choices for that key; what is left is to pick, for every Deny, the condition
  * that fails. Conditions with policy variables look at a second key: those are tried value by value.
  */
-import type { Condition, PolicyVersion } from '../../../shared/policy/model.ts';
+
 import { evaluateCondition } from '../../../shared/policy/conditions.ts';
-import { takesVariables } from '../../../shared/policy/operators.ts';
 import { asciiLower } from '../../../shared/policy/glob.ts';
+import type { Condition, PolicyVersion } from '../../../shared/policy/model.ts';
+import { takesVariables } from '../../../shared/policy/operators.ts';
 import { type Choice, holdsUnder, variableOf } from './domains.ts';
 
 export interface Clause {
@@ -64,7 +65,8 @@ function search(
   fixed: Assignment | undefined,
   budget: Budget,
 ): Assignment | undefined {
-  const extra = fixed === undefined ? undefined : [...fixed.values()].flatMap((choice) => [...choice.entries]);
+  const extra =
+    fixed === undefined ? undefined : [...fixed.values()].flatMap((choice) => [...choice.entries]);
   const holds = (condition: Condition, version: PolicyVersion, choice: Choice): boolean => {
     budget.steps += 1;
     if (budget.steps > STEPS_MAX) throw new SearchTooLarge('too many conditions to search');
@@ -80,11 +82,13 @@ function search(
       left.set(variable, rest);
     }
   }
-  const found = escape(left, denies, 0);
+  const found = escapeAll(left, denies, 0);
   if (found === undefined) return undefined;
-  return new Map([...found].flatMap(([variable, [first]]) => (first === undefined ? [] : [[variable, first]])));
+  return new Map(
+    [...found].flatMap(([variable, [first]]) => (first === undefined ? [] : [[variable, first]])),
+  );
 
-  function escape(
+  function escapeAll(
     current: ReadonlyMap<string, readonly Choice[]>,
     pending: readonly Clause[],
     from: number,
@@ -96,8 +100,10 @@ function search(
       const before = current.get(variable) ?? of(variable);
       const rest = before.filter((choice) => !holds(condition, next.version, choice));
       if (rest.length === 0) continue;
-      const deeper = escape(
-        rest.length === before.length && current.has(variable) ? current : new Map(current).set(variable, rest),
+      const deeper = escapeAll(
+        rest.length === before.length && current.has(variable)
+          ? current
+          : new Map(current).set(variable, rest),
         pending,
         from + 1,
       );

@@ -1,7 +1,8 @@
 /** Everything that the answers of a review depend on, compiled once. */
-import type { Grant, Policy } from '../../../shared/policy/model.ts';
+
 import { parseKeyArn } from '../../../shared/policy/arn.ts';
-import type { Registers } from '../registers.ts';
+import type { Grant, Policy } from '../../../shared/policy/model.ts';
+import type { KnownRegisters } from '../attestation-keys.ts';
 import type { IdentityDocument, KeyMetadata } from '../supplied.ts';
 
 export interface World {
@@ -20,13 +21,13 @@ export interface World {
   readonly trustPolicies: ReadonlyMap<string, Policy>;
   readonly grants: readonly Grant[];
   readonly metadata: KeyMetadata;
-  /** Registers of further images, by the name of their release. */
-  readonly releases: ReadonlyMap<string, Registers>;
+  /** KnownRegisters of further images, by the name of their release. */
+  readonly releases: ReadonlyMap<string, KnownRegisters>;
 }
 
 export interface ReviewedRegisters {
   readonly name: string;
-  readonly registers: Registers;
+  readonly registers: KnownRegisters;
 }
 
 /** Undefined when it was not supplied and the key's id does not show it: ids of multi-Region keys start with mrk-. */

@@ -1,4 +1,4 @@
-/** Registers as policies write them: `PCR0` and so on, 96 lower-case hex digits. */
+/** KnownRegisters as policies write them: `PCR0` and so on, 96 lower-case hex digits. */
 import { createHash } from 'node:crypto';
 import { asciiLower } from '../../shared/policy/glob.ts';
 
@@ -16,7 +16,7 @@ export const USER_REGISTERS = Array.from({ length: 16 }, (_, index) => `pcr${16 
 export const NITRO_TPM_REGISTERS = Array.from({ length: 24 }, (_, index) => `nitrotpmpcr${index}`);
 
 /** By register name in lower case, without the prefix of condition keys. */
-export type Registers = Readonly<Record<string, string>>;
+export type KnownRegisters = Readonly<Record<string, string>>;
 
 /** `pcr0` of `kms:RecipientAttestation:PCR0` (`imagesha384` is PCR0); undefined for other condition keys. */
 export function registerOfKey(key: string): string | undefined {

@@ -1,0 +1,45 @@
+/**
+ * The labelled policies: the verdict, every finding of severity medium or higher at its statement, nothing critical or
+ * high too many on a policy that is safe, and for every witness the answer that the engine of the simulated KMS gives.
+ */
+import { readFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { expect, it } from 'vitest';
+import { reviewPolicy } from '../../../review/policy/review.ts';
+import { describeWithVectors } from '../../vectors.ts';
+import { answerTo, contextBytes, isAt, labelled, requestFor } from './support.ts';
+
+const SAFE = ['ONLY_IMAGE', 'ONLY_IMAGE_IF_ADMINS_TRUSTED', 'ONLY_IMAGE_ANY_ACCOUNT', 'DEAD', 'MALFORMED'];
+const GRAVE = ['critical', 'high'];
+
+describeWithVectors('labelled key policies under review', (folder) => {
+  const expected = labelled(folder);
+
+  it.each(expected.vectors)('$id $verdict: $title', (vector) => {
+    const report = reviewPolicy(requestFor(folder, expected, vector));
+    expect(report.verdict).toBe(vector.verdict);
+    const missing = vector.findings.filter(
+      ({ code, severity, statement }) =>
+        [...GRAVE, 'medium'].includes(severity) &&
+        !report.findings.some((finding) => finding.code === code && isAt(finding, statement)),
+    );
+    expect(missing).toEqual([]);
+    const tooMany = report.findings.filter(
+      (finding) =>
+        GRAVE.includes(finding.severity) &&
+        !vector.findings.some(({ code, statement }) => finding.code === code && isAt(finding, statement)),
+    );
+    if (SAFE.includes(vector.verdict)) expect(tooMany).toEqual([]);
+
+    const policy = readFileSync(join(folder, 'policies', vector.file));
+    const context = contextBytes(folder, vector);
+    const grants =
+      context === undefined ? [] : ((JSON.parse(String(context)) as { grants?: unknown[] }).grants ?? []);
+    if (report.verdict === 'MALFORMED') return;
+    for (const { code, witness } of report.findings) {
+      if (witness === null) continue;
+      const answer = answerTo(witness, policy, grants);
+      expect({ code, answer: answer.allowed ? 'allow' : 'deny' }).toEqual({ code, answer: witness.answer });
+    }
+  });
+});
