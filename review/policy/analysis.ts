@@ -134,11 +134,23 @@ function everyWay(
   sources: readonly Source[],
   question: Omit<Question, 'caller'>,
 ): Access[] {
-  return sources.flatMap((source) =>
+  const found = sources.flatMap((source) =>
     classes.flatMap(({ caller, alike }) => {
-      const found = asker.findVia(source, { ...question, caller });
-      return found === undefined ? [] : [{ ...found, caller, alike }];
+      const allowed = asker.findVia(source, { ...question, caller });
+      return allowed === undefined ? [] : [{ ...allowed, caller, alike }];
     }),
+  );
+  // Whom the key policy lets in by name needs no IAM policy: the same principal with one is no second finding.
+  return found.filter(
+    (access) =>
+      access.reach !== 'direct' ||
+      access.caller.iamFrom !== 'assumed' ||
+      !found.some(
+        (other) =>
+          other.caller.iamFrom !== 'assumed' &&
+          other.caller.identity.arn === access.caller.identity.arn &&
+          sourceKey(other.source) === sourceKey(access.source),
+      ),
   );
 }
 
