@@ -62,6 +62,6 @@ function tokens(part: PatternPart): number[] {
  */
 export function asciiLower(text: string): string {
   // The built-in is many times faster, and folds nothing else in ASCII.
-  if (/^[\x00-\x7f]*$/.test(text)) return text.toLowerCase();
+  if (!/[^ -~]/.test(text)) return text.toLowerCase();
   return text.replace(/[A-Z]+/g, (letters) => letters.toLowerCase());
 }

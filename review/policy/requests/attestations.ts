@@ -9,7 +9,6 @@ import {
   freshDigest,
   HOST_REGISTERS,
   isDigest,
-  type KnownRegisters,
   NITRO_TPM_REGISTERS,
   registerOfKey,
   SIGNER_REGISTER,
@@ -403,12 +402,4 @@ class ImageFactory {
       { name: 'an instance with NitroTPM', kind: 'other-platform', platform: 'nitro-tpm', registers },
     ];
   }
-}
-
-export function registersShown(registers: KnownRegisters): Record<string, string> {
-  return Object.fromEntries(
-    Object.entries(registers)
-      .filter(([, value]) => value !== ZERO || registers.pcr0 === ZERO)
-      .map(([name, value]) => [name.toUpperCase(), value]),
-  );
 }
