@@ -186,7 +186,10 @@ function contestedPoints(
 ): ContestedPoint[] {
   return openPointsOf(policy).map(({ point, held, statement, otherwise, deletedMayExist }) => {
     const other = otherwise === undefined ? verdict : verdictOf(otherwise, deletedMayExist ?? false);
-    return { point, held, statement: places.label(statement), otherwise: other === verdict ? null : other };
+    // That AWS shows ids for deleted principals is documented; only what would open the key by one is in doubt.
+    const isSame =
+      other === verdict || (deletedMayExist && VERDICTS.indexOf(other) > VERDICTS.indexOf(verdict));
+    return { point, held, statement: places.label(statement), otherwise: isSame ? null : other };
   });
 }
 

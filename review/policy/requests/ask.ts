@@ -292,7 +292,7 @@ export class Asker {
     if (caller.isStranger && isOfOthers(variable)) {
       return [
         choiceOf(variable, ABSENT),
-        choiceOf(variable, ['203.0.113.7']),
+        choiceOf(variable, ['93.184.216.34']),
         choiceOf(variable, ['o-stranger']),
       ];
     }
