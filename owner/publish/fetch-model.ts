@@ -17,7 +17,7 @@ import {
   parseStatement,
   verifyManifest,
 } from '../../shared/sealed-model/manifest.ts';
-import { syncFolder } from '../aside.ts';
+import { removeMadeFolders, syncFolder } from '../aside.ts';
 import { adoptLeftover, asideOf, type Leftover, removeLeftovers } from '../leftovers.ts';
 import { expectAbsent, renameNew } from '../rename.ts';
 import { writeNewFile } from '../secret-files.ts';
@@ -56,7 +56,7 @@ export async function fetchModel(request: FetchModel): Promise<FetchResult> {
   const out = resolve(request.out);
   await expectAbsent(out);
   const parts = await fetchSmallParts(request);
-  await mkdir(dirname(out), { recursive: true });
+  const made = await mkdir(dirname(out), { recursive: true });
   const adopted = await adoptLeftover(out);
   for (const leftover of await removeLeftovers(out)) {
     if (leftover.path !== adopted) request.onLeftover?.(leftover);
@@ -86,8 +86,10 @@ export async function fetchModel(request: FetchModel): Promise<FetchResult> {
     };
   } catch (error) {
     // What may pass later keeps what was fetched so far for the next run.
-    if (!(error instanceof PublishError && error.exitCode === 3))
+    if (!(error instanceof PublishError && error.exitCode === 3)) {
       await rm(aside, { recursive: true, force: true });
+      await removeMadeFolders(made, out);
+    }
     throw error;
   }
 }

@@ -5,7 +5,7 @@
 import { createHash } from 'node:crypto';
 import { type FileHandle, mkdir, open, readdir, rename, rm, rmdir } from 'node:fs/promises';
 import { dirname, join, resolve } from 'node:path';
-import { syncFolder } from '../aside.ts';
+import { removeMadeFolders, syncFolder } from '../aside.ts';
 import { asideOf, type Leftover, removeLeftovers } from '../leftovers.ts';
 import { exchange, renameNew } from '../rename.ts';
 import { readSealedPartIfThere } from '../sealed-folder.ts';
@@ -29,9 +29,18 @@ export interface PublishToFolder {
 
 /** Throws PublishError, or the file system's error; then nothing is left behind. */
 export async function publishToFolder(request: PublishToFolder): Promise<PublishResult> {
-  const { model, replace, onLeftover } = request;
   const out = resolve(request.out);
-  await mkdir(dirname(out), { recursive: true });
+  const made = await mkdir(dirname(out), { recursive: true });
+  try {
+    return await publishBeside({ ...request, out });
+  } catch (error) {
+    await removeMadeFolders(made, out);
+    throw error;
+  }
+}
+
+async function publishBeside(request: PublishToFolder): Promise<PublishResult> {
+  const { model, out, replace, onLeftover } = request;
   for (const leftover of await removeLeftovers(out)) onLeftover?.(leftover);
   const published = await contentIdAt(out);
   if (published !== undefined && published !== model.contentId && !replace) {
@@ -43,7 +52,7 @@ export async function publishToFolder(request: PublishToFolder): Promise<Publish
   const written =
     published === model.contentId && (await payloadSize(out)) === model.head.payloadSizeBytes
       ? await replaceSmallParts(model, out)
-      : await writeAside({ ...request, out }, published);
+      : await writeAside(request, published);
   return {
     contentId: model.contentId,
     destination: out,
