@@ -9,24 +9,21 @@ import { randomFillSync } from 'node:crypto';
 import { writeFileSync } from 'node:fs';
 import { performance } from 'node:perf_hooks';
 import { CONTROL_PORT, SERVICE_PORT } from '../link/ports.ts';
-import { startOpeningThreads } from '../shared/sealed-model/opening-threads.ts';
 import { SERIAL_BYTES } from '../shared/x509/write.ts';
-import { DenyListWatch } from './clients/deny-list.ts';
-import { ClientDoor, type Door, doorForAnyone } from './clients/door.ts';
+import { openDoor } from './clients/open-door.ts';
 import { EnclaveClock } from './clock.ts';
-import { freeDroppedKeys } from './dropped-keys.ts';
-import { startTensorEngine } from './engine/tensor-engine.ts';
-import { startTextEngine } from './engine/text-engine.ts';
 import { createEvidenceIssuer } from './evidence.ts';
-import { type HostService, hostService } from './host/host-service.ts';
-import { releaseDataKey } from './kms/release.ts';
+import { hostService } from './host/host-service.ts';
 import { type MeasuredDeployment, measureDeployment } from './measure-deployment.ts';
-import { type CheckedModel, checkModel, openWeights } from './model.ts';
+import { checkModel } from './model.ts';
+import { EngineUids } from './models/engine-uids.ts';
+import { ModelLifecycle } from './models/lifecycle.ts';
+import { type Loading, loadModel } from './models/load.ts';
 import type { ServedModel } from './models/model-set.ts';
 import { ModelRegistry } from './models/registry.ts';
 import { makeNonDumpable } from './native/process.ts';
 import { type Nsm, nsmClient } from './nsm/client.ts';
-import { type BootStep, engineUidOf, type Platform } from './platform.ts';
+import type { BootStep, Platform } from './platform.ts';
 import { Report } from './report.ts';
 import { serveControl } from './serve/control.ts';
 import { type Server, startServer } from './serve/server.ts';
@@ -53,13 +50,20 @@ export async function boot(platform: Platform): Promise<Server> {
   const models = await Promise.all(measured.deployment.models.map((pin) => checkModel(pin, host)));
   await reached('model-checked');
 
+  const { deployment } = measured;
+  const loading: Loading = {
+    nsm,
+    host,
+    platform,
+    clock,
+    deployment,
+    uids: new EngineUids(platform.engineUid),
+    reached,
+  };
   const loaded: ServedModel[] = [];
-  for (const [index, model] of models.entries()) {
-    const engineUid = engineUidOf(platform, index);
-    loaded.push(await load(model, measured, { nsm, host, platform, clock, engineUid, reached }));
-  }
+  for (const model of models) loaded.push(await loadModel(model, loading));
 
-  const server = await serve(loaded, measured, { nsm, host, platform, clock, report });
+  const server = await serve(loaded, measured, { loading, report });
   await reached('serving');
   return server;
 }
@@ -71,93 +75,9 @@ async function seedRandomness(nsm: Nsm): Promise<void> {
   seed.fill(0);
 }
 
-interface Loading {
-  readonly nsm: Nsm;
-  readonly host: HostService;
-  readonly platform: Platform;
-  readonly clock: EnclaveClock;
-  readonly engineUid: number | undefined;
-  readonly reached: (step: BootStep) => Promise<void>;
-}
-
-/** Key, weights, engine: the data key exists between the first and the second, and no longer. */
-async function load(
-  model: CheckedModel,
-  measured: MeasuredDeployment,
-  { nsm, host, platform, clock, engineUid, reached }: Loading,
-): Promise<ServedModel> {
-  // They take as long to start as KMS takes to answer, and hold nothing until the opening begins.
-  await using threads = startOpeningThreads(platform.cpuCount);
-  const dataKey = await releaseDataKey({
-    nsm,
-    connection: { host, roots: platform.kmsRoots },
-    allowedKeys: measured.deployment.kmsKeys,
-    wraps: model.keyFile.wraps,
-    encryptionContext: model.encryptionContext,
-  });
-  let weights: Awaited<ReturnType<typeof openWeights>>;
-  try {
-    await reached('data-key-released');
-    weights = await openWeights(model, dataKey, {
-      host,
-      memoryFolder: platform.memoryFolder,
-      workers: threads,
-    });
-    await reached('weights-opened');
-  } finally {
-    dataKey.fill(0);
-    freeDroppedKeys();
-  }
-  await reached('data-key-wiped');
-
-  const startEngine = model.format === 'gguf' ? startTextEngine : startTensorEngine;
-  const engine = await startEngine({
-    modelFd: weights.modelFd,
-    external: weights.external,
-    threads: Math.max(1, platform.cpuCount - 1),
-    ...(engineUid === undefined ? {} : { uid: engineUid }),
-  });
-  await reached('engine-loaded');
-  const { name, version, manifestSha256, contentId } = model;
-  return {
-    name,
-    version,
-    manifestSha256,
-    contentId,
-    engine,
-    loadedAt: clock.now(),
-    close: async () => {
-      await engine.close();
-      weights[Symbol.dispose]();
-    },
-  };
-}
-
-/** Whom the deployment lets in. */
-async function openDoor(
-  { clients, perClient }: MeasuredDeployment['deployment'],
-  { host, clock, report }: Serving,
-): Promise<Door> {
-  if (clients === 'anyone') return doorForAnyone(perClient);
-  const now = (): Date => clock.now();
-  const { denyListSigner: signer } = clients;
-  const denyList =
-    signer === undefined
-      ? undefined
-      : await DenyListWatch.start({
-          fetch: () => host.fetchDenyList(),
-          signer,
-          now,
-          observe: (event) => report.denyList(event),
-        });
-  return new ClientDoor({ rules: clients, denyList, now, monotonicMs: () => performance.now() });
-}
-
 interface Serving {
-  readonly nsm: Nsm;
-  readonly host: HostService;
-  readonly platform: Platform;
-  readonly clock: EnclaveClock;
+  /** For models that are loaded later. */
+  readonly loading: Loading;
   readonly report: Report;
 }
 
@@ -165,9 +85,10 @@ interface Serving {
 async function serve(
   loaded: readonly ServedModel[],
   measured: MeasuredDeployment,
-  serving: Serving,
+  { loading, report }: Serving,
 ): Promise<Server> {
-  const { nsm, platform, clock, report } = serving;
+  const { nsm, host, platform, clock } = loading;
+  const { deployment } = measured;
   const identity = createTlsIdentity(clock.now(), randomFillSync(new Uint8Array(SERIAL_BYTES)));
   const models = new ModelRegistry(loaded);
   const evidence = createEvidenceIssuer({
@@ -183,12 +104,18 @@ async function serve(
     identity,
     evidence,
     models,
-    limits: measured.deployment.limits,
-    door: await openDoor(measured.deployment, serving),
+    limits: deployment.limits,
+    door: await openDoor(deployment, { host, clock, report }),
     now: () => clock.now(),
     observe: (event) => report.request(event),
   });
-  await platform.link.listen(CONTROL_PORT, serveControl(server));
+  const lifecycle = new ModelLifecycle({
+    pins: deployment.models,
+    registry: models,
+    check: (pin) => checkModel(pin, host),
+    load: (model) => loadModel(model, { ...loading, reached: async () => {} }),
+  });
+  await platform.link.listen(CONTROL_PORT, serveControl(server, lifecycle));
   clock.watch(() => void server.drain());
   report.start();
   return server;

@@ -13,7 +13,7 @@ export interface Platform {
   readonly kmsRoots: readonly string[];
   /** A tmpfs folder for the opened weights: memory, never a disk. */
   readonly memoryFolder: string;
-  /** The uid of the first engine (`engineUidOf`); undefined where this process may not change uids. */
+  /** The uid of the first engine (`EngineUids`); undefined where this process may not change uids. */
   readonly engineUid: number | undefined;
   /** vCPUs of the enclave. Engines leave one of them to TLS. */
   readonly cpuCount: number;
@@ -21,14 +21,6 @@ export interface Platform {
   readonly systemNow: () => Date;
   /** Told after each step of the boot, and waited for. */
   reached(step: BootStep): Promise<void>;
-}
-
-/**
- * Each engine has a uid of its own. A process can be looked into by others of its uid until it has closed itself
- * off: an engine that was taken over would wait for another to start, and open its weights.
- */
-export function engineUidOf({ engineUid }: Pick<Platform, 'engineUid'>, index: number): number | undefined {
-  return engineUid === undefined ? undefined : engineUid - index;
 }
 
 /** The steps of `boot`, in order (docs/flow.md). */

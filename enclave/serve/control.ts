@@ -1,17 +1,25 @@
 /**
- * The control port, for the parent: is the enclave alive, and please drain. Plain HTTP, because it says and
- * does nothing that the parent could not see or do anyway (docs/link.md).
+ * The control port, for the parent: is the enclave alive, please drain, and which models it has, to be loaded anew or
+ * unloaded. Plain HTTP, because it says and does nothing that the parent could not see or do anyway (docs/link.md).
  */
 import { createServer, type IncomingMessage, type ServerResponse } from 'node:http';
 import type { Duplex } from 'node:stream';
+import { ModelsError } from '../models/errors.ts';
+import type { ModelLifecycle } from '../models/lifecycle.ts';
 import type { Server } from './server.ts';
 
 const MAX_HEADER_BYTES = 4 * 1024;
 const MAX_CONNECTIONS = 16;
 const DEADLINE_MS = 5_000;
 
+type ControlledServer = Pick<Server, 'ready' | 'drain'>;
+type ControlledModels = Pick<ModelLifecycle, 'status' | 'load' | 'unload'>;
+
 /** Takes connections of the control port. */
-export function serveControl(server: Pick<Server, 'ready' | 'drain'>): (connection: Duplex) => void {
+export function serveControl(
+  server: ControlledServer,
+  models: ControlledModels,
+): (connection: Duplex) => void {
   const http = createServer(
     {
       maxHeaderSize: MAX_HEADER_BYTES,
@@ -20,7 +28,7 @@ export function serveControl(server: Pick<Server, 'ready' | 'drain'>): (connecti
       keepAliveTimeout: DEADLINE_MS,
       connectionsCheckingInterval: 1_000,
     },
-    (request, response) => answer(server, request, response),
+    (request, response) => answer(server, models, request, response),
   );
   // Handed its connections, it never listens, but only then does Node watch its deadlines.
   http.emit('listening');
@@ -38,24 +46,54 @@ export function serveControl(server: Pick<Server, 'ready' | 'drain'>): (connecti
 }
 
 function answer(
-  server: Pick<Server, 'ready' | 'drain'>,
+  server: ControlledServer,
+  models: ControlledModels,
   request: IncomingMessage,
   response: ServerResponse,
 ): void {
-  const reply = (status: number, value: object): void => {
-    const body = Buffer.from(JSON.stringify(value));
-    // A request's body is not read, so the connection cannot be used for another.
-    const headers = {
-      'content-type': 'application/json',
-      'content-length': body.length,
-      connection: 'close',
-    };
-    response.writeHead(status, headers).end(body);
+  const { status, value } = replyTo(`${request.method} ${request.url}`, server, models);
+  const body = Buffer.from(JSON.stringify(value));
+  // A request's body is not read, so the connection cannot be used for another.
+  const headers = {
+    'content-type': 'application/json',
+    'content-length': body.length,
+    connection: 'close',
   };
-  const key = `${request.method} ${request.url}`;
-  if (key === 'GET /live') reply(200, { live: true, ready: server.ready });
-  else if (key === 'POST /drain') {
+  response.writeHead(status, headers).end(body);
+}
+
+interface Reply {
+  readonly status: number;
+  readonly value: object;
+}
+
+function replyTo(asked: string, server: ControlledServer, models: ControlledModels): Reply {
+  if (asked === 'GET /live') return { status: 200, value: { live: true, ready: server.ready } };
+  if (asked === 'GET /models') return { status: 200, value: { models: models.status() } };
+  if (asked === 'POST /drain') {
     void server.drain();
-    reply(202, { draining: true });
-  } else reply(404, { error: 'expected GET /live or POST /drain' });
+    return { status: 202, value: { draining: true } };
+  }
+  const [, name, verb] =
+    /^POST \/models\/([A-Za-z0-9][A-Za-z0-9._-]{0,63})\/(load|unload)$/.exec(asked) ?? [];
+  if (name === undefined) {
+    return {
+      status: 404,
+      value: { error: 'expected GET /live, GET /models, POST /models/NAME/load or unload, or POST /drain' },
+    };
+  }
+  return changeModels(() => (verb === 'load' ? models.load(name) : models.unload(name)), models);
+}
+
+function changeModels(change: () => void, models: ControlledModels): Reply {
+  try {
+    change();
+    return { status: 202, value: { models: models.status() } };
+  } catch (error) {
+    if (!(error instanceof ModelsError)) throw error;
+    return {
+      status: error.code === 'MODELS_UNKNOWN' ? 404 : 409,
+      value: { error: error.message, code: error.code },
+    };
+  }
 }

@@ -7,7 +7,7 @@ import { closeSync } from 'node:fs';
 import { join } from 'node:path';
 import { afterEach, describe, expect, it } from 'vitest';
 import { startTensorEngine } from '../../enclave/engine/tensor-engine.ts';
-import { engineUidOf } from '../../enclave/platform.ts';
+import { EngineUids } from '../../enclave/models/engine-uids.ts';
 import { modelDescriptor } from '../support/onnx-models.ts';
 import { reachableProject } from '../support/reachable.ts';
 
@@ -59,7 +59,8 @@ async function readByNeighbour(
 
 describe.runIf(process.getuid?.() === 0)('an engine that was taken over', () => {
   it('reads nothing of the engine that starts beside it, under the uids that the boot gives them', async () => {
-    const [hostile, other] = [0, 1].map((index) => engineUidOf({ engineUid: FIRST_UID }, index) as number);
+    const pool = new EngineUids(FIRST_UID);
+    const [hostile, other] = [pool.take().value, pool.take().value];
     const uids = { hostile: hostile as number, other: other as number };
     const read = await readByNeighbour(uids, (rounds) => rounds === 3);
     expect(read).toBe('confined\n');
@@ -74,7 +75,10 @@ describe.runIf(process.getuid?.() === 0)('an engine that was taken over', () => 
 });
 
 it('has a uid that no other engine has, for as many models as a deployment may name', () => {
-  const uids = Array.from({ length: 16 }, (_, index) => engineUidOf({ engineUid: 65_533 }, index));
-  expect(new Set(uids).size).toBe(16);
-  expect(engineUidOf({ engineUid: undefined }, 3)).toBeUndefined();
+  const pool = new EngineUids(65_533);
+  const uids = Array.from({ length: 16 }, () => pool.take());
+  expect(new Set(uids.map(({ value }) => value)).size).toBe(16);
+  uids[3]?.giveBack();
+  expect(pool.take().value).toBe(uids[3]?.value);
+  expect(new EngineUids(undefined).take().value).toBeUndefined();
 });

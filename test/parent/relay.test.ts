@@ -6,6 +6,7 @@ import { describe, expect, it } from 'vitest';
 import { serveControl } from '../../enclave/serve/control.ts';
 import type { Listener } from '../../link/link.ts';
 import { CONTROL_PORT, SERVICE_PORT } from '../../link/ports.ts';
+import { NO_MODELS } from '../support/serving.ts';
 import { eventually, pattern, readAll, type Setup, setup } from './setup.ts';
 
 function knock(at: Setup): Socket {
@@ -244,7 +245,7 @@ describe('draining a parent', () => {
     const drain = async (): Promise<void> => {
       drained += 1;
     };
-    await at.enclaveLink.listen(CONTROL_PORT, serveControl({ ready: true, drain }));
+    await at.enclaveLink.listen(CONTROL_PORT, serveControl({ ready: true, drain }, NO_MODELS));
     expect(await at.parent.live()).toBe(true);
     await at.parent.drain(1_000);
     expect(drained).toBe(1);

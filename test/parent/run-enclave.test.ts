@@ -15,6 +15,7 @@ import { CONTROL_PORT, SERVICE_PORT } from '../../link/ports.ts';
 import { unixLink } from '../../link/unix.ts';
 import { eventually } from '../support/eventually.ts';
 import { type FakeEnclave, FakeNitro, failure } from '../support/fake-nitro.ts';
+import { NO_MODELS } from '../support/serving.ts';
 import { readAll } from './setup.ts';
 
 const repository = join(import.meta.dirname, '..', '..');
@@ -70,7 +71,7 @@ async function standIn(): Promise<FakeEnclave> {
       SERVICE_PORT,
       held((connection) => connection.pipe(connection)),
     ),
-    await link.listen(CONTROL_PORT, held(serveControl({ ready: true, drain }))),
+    await link.listen(CONTROL_PORT, held(serveControl({ ready: true, drain }, NO_MODELS))),
   ];
   const { promise: ended, resolve } = Promise.withResolvers<void>();
   const end = async (): Promise<void> => {

@@ -10,6 +10,7 @@ import { type ConnectionOptions, type TLSSocket, connect as tlsConnect } from 'n
 import type { Engine, InferRequest, InferResponse, TensorEngine } from '../../enclave/engine/engine.ts';
 import type { ModelMetadata } from '../../enclave/engine/tensor.ts';
 import type { EvidenceIssuer } from '../../enclave/evidence.ts';
+import type { ModelLifecycle } from '../../enclave/models/lifecycle.ts';
 import type { ModelSet, ServedModel } from '../../enclave/models/model-set.ts';
 import { ModelRegistry } from '../../enclave/models/registry.ts';
 import type { ApiLimits } from '../../enclave/serve/limits.ts';
@@ -41,6 +42,13 @@ export const LIMITS: ApiLimits = {
   queueLength: 4,
   connections: 32,
   completionTokens: 256,
+};
+
+/** For a control port whose models are not the test's business. */
+export const NO_MODELS: Pick<ModelLifecycle, 'status' | 'load' | 'unload'> = {
+  status: () => [],
+  load: () => {},
+  unload: () => {},
 };
 
 /** A model around an engine, as the boot would have loaded it. */

@@ -4,6 +4,7 @@ import { connect } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
+import { ModelsError } from '../../../enclave/models/errors.ts';
 import { serveControl } from '../../../enclave/serve/control.ts';
 import type { Listener } from '../../../link/link.ts';
 import { eventually } from '../../support/eventually.ts';
@@ -14,19 +15,41 @@ let path: string;
 let listener: Listener;
 let drains: number;
 let ready: boolean;
+let asked: string[];
+const STATUS = {
+  name: 'iris',
+  version: 3,
+  contentId: 'ab'.repeat(32),
+  loading: false,
+  failure: null,
+  inMemory: 1,
+};
 beforeEach(async () => {
   folder = mkdtempSync(join(tmpdir(), 'strongroom-control-'));
   path = join(folder, 'control.sock');
   drains = 0;
   ready = true;
-  const handler = serveControl({
-    get ready() {
-      return ready;
+  asked = [];
+  const handler = serveControl(
+    {
+      get ready() {
+        return ready;
+      },
+      drain: async () => {
+        drains += 1;
+      },
     },
-    drain: async () => {
-      drains += 1;
+    {
+      status: () => [STATUS],
+      load: (name) => {
+        if (name !== 'iris') throw new ModelsError('MODELS_UNKNOWN', 'no such model');
+        asked.push(`load ${name}`);
+      },
+      unload: () => {
+        throw new ModelsError('MODELS_LAST', 'the last one');
+      },
     },
-  });
+  );
   listener = await listenOn(path, handler);
 });
 afterEach(async () => {
@@ -53,6 +76,22 @@ describe('the control port', () => {
     expect(await ask('GET', '/live')).toEqual({ status: 200, body: { live: true, ready: true } });
     ready = false;
     expect(await ask('GET', '/live')).toEqual({ status: 200, body: { live: true, ready: false } });
+  });
+
+  it('tells which models there are, and has one loaded', async () => {
+    expect(await ask('GET', '/models')).toEqual({ status: 200, body: { models: [STATUS] } });
+    expect(await ask('POST', '/models/iris/load')).toEqual({ status: 202, body: { models: [STATUS] } });
+    expect(asked).toEqual(['load iris']);
+  });
+
+  it('says why not, by code', async () => {
+    const unknown = await ask('POST', '/models/wine/load');
+    expect([unknown.status, unknown.body]).toEqual([404, { error: 'no such model', code: 'MODELS_UNKNOWN' }]);
+    const last = await ask('POST', '/models/iris/unload');
+    expect([last.status, last.body]).toEqual([409, { error: 'the last one', code: 'MODELS_LAST' }]);
+    expect((await ask('POST', '/models/../iris/load')).status).toBe(404);
+    expect((await ask('GET', '/models/iris/load')).status).toBe(404);
+    expect(asked).toEqual([]);
   });
 
   it('drains when asked to', async () => {
