@@ -19,6 +19,7 @@ export const COMMANDS: Readonly<Record<string, () => Promise<{ readonly command:
   publish: () => import('./commands/publish.ts'),
   fetch: () => import('./commands/fetch.ts'),
   run: () => import('./commands/run.ts'),
+  models: () => import('./commands/models.ts'),
   doctor: () => import('./commands/doctor.ts'),
   ask: () => import('./commands/ask.ts'),
   proxy: () => import('./commands/proxy.ts'),

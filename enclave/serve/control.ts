@@ -62,6 +62,9 @@ function answer(
   response.writeHead(status, headers).end(body);
 }
 
+const MODEL_CHANGE = /^POST \/models\/([A-Za-z0-9][A-Za-z0-9._-]{0,63})\/(load|unload)$/;
+const EXPECTED = 'expected GET /live, GET /models, POST /models/NAME/load or unload, or POST /drain';
+
 interface Reply {
   readonly status: number;
   readonly value: object;
@@ -74,26 +77,19 @@ function replyTo(asked: string, server: ControlledServer, models: ControlledMode
     void server.drain();
     return { status: 202, value: { draining: true } };
   }
-  const [, name, verb] =
-    /^POST \/models\/([A-Za-z0-9][A-Za-z0-9._-]{0,63})\/(load|unload)$/.exec(asked) ?? [];
-  if (name === undefined) {
-    return {
-      status: 404,
-      value: { error: 'expected GET /live, GET /models, POST /models/NAME/load or unload, or POST /drain' },
-    };
-  }
-  return changeModels(() => (verb === 'load' ? models.load(name) : models.unload(name)), models);
+  const [, name, verb] = MODEL_CHANGE.exec(asked) ?? [];
+  if (name === undefined) return { status: 404, value: { error: EXPECTED } };
+  const refused = refusalOf(() => (verb === 'load' ? models.load(name) : models.unload(name)));
+  return { status: 200, value: { refused, models: models.status() } };
 }
 
-function changeModels(change: () => void, models: ControlledModels): Reply {
+/** The code of what speaks against it; null if it was done, or has begun. */
+function refusalOf(change: () => void): string | null {
   try {
     change();
-    return { status: 202, value: { models: models.status() } };
+    return null;
   } catch (error) {
-    if (!(error instanceof ModelsError)) throw error;
-    return {
-      status: error.code === 'MODELS_UNKNOWN' ? 404 : 409,
-      value: { error: error.message, code: error.code },
-    };
+    if (error instanceof ModelsError) return error.code;
+    throw error;
   }
 }

@@ -1,15 +1,12 @@
-import { relative } from 'node:path';
 import { parseArgs } from 'node:util';
-import type { Link } from '../../link/link.ts';
-import { unixLink } from '../../link/unix.ts';
 import { readParentConfig } from '../../parent/config/config.ts';
-import type { LinkConfig } from '../../parent/config/link.ts';
 import { type Log, operatorLog } from '../../parent/log.ts';
 import { type Service, startService } from '../../parent/service.ts';
 import { StrongroomError } from '../../shared/errors.ts';
 import type { Command, CommandIo } from '../command.ts';
 import { CommandError } from '../errors.ts';
 import { checkParent } from '../parent-check.ts';
+import { openLink } from '../parent-link.ts';
 
 const DRAIN_TIMEOUT_MS = 30_000;
 /** A terminal signals a whole group, and who passes a signal on repeats it: within that time it is the same one. */
@@ -109,20 +106,6 @@ async function drain(service: Service, log: Log): Promise<void> {
     process.off('SIGINT', again);
     process.off('SIGTERM', again);
   }
-}
-
-async function openLink(config: LinkConfig): Promise<Link> {
-  if (config.kind === 'unix')
-    return unixLink({ dial: shortest(config.dial), listen: shortest(config.listen) });
-  // Loaded only here: it brings native calls along, which nobody needs for a link of the other kind.
-  const { vsockLink } = await import('../../link/vsock.ts');
-  return vsockLink({ peerCid: config.enclaveCid });
-}
-
-/** A UNIX socket's path has few bytes to spend, so of two spellings of a folder the shorter one is used. */
-function shortest(folder: string): string {
-  const fromHere = relative(process.cwd(), folder) || '.';
-  return fromHere.length < folder.length ? fromHere : folder;
 }
 
 /**

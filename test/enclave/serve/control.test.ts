@@ -80,15 +80,18 @@ describe('the control port', () => {
 
   it('tells which models there are, and has one loaded', async () => {
     expect(await ask('GET', '/models')).toEqual({ status: 200, body: { models: [STATUS] } });
-    expect(await ask('POST', '/models/iris/load')).toEqual({ status: 202, body: { models: [STATUS] } });
+    expect(await ask('POST', '/models/iris/load')).toEqual({
+      status: 200,
+      body: { refused: null, models: [STATUS] },
+    });
     expect(asked).toEqual(['load iris']);
   });
 
   it('says why not, by code', async () => {
     const unknown = await ask('POST', '/models/wine/load');
-    expect([unknown.status, unknown.body]).toEqual([404, { error: 'no such model', code: 'MODELS_UNKNOWN' }]);
+    expect(unknown.body).toEqual({ refused: 'MODELS_UNKNOWN', models: [STATUS] });
     const last = await ask('POST', '/models/iris/unload');
-    expect([last.status, last.body]).toEqual([409, { error: 'the last one', code: 'MODELS_LAST' }]);
+    expect(last.body).toEqual({ refused: 'MODELS_LAST', models: [STATUS] });
     expect((await ask('POST', '/models/../iris/load')).status).toBe(404);
     expect((await ask('GET', '/models/iris/load')).status).toBe(404);
     expect(asked).toEqual([]);
