@@ -9,6 +9,7 @@ import { LocalStack } from '../../simulator/local-stack.ts';
 import type { Command, CommandIo } from '../command.ts';
 import { CommandError } from '../errors.ts';
 import { expectFile } from '../input-file.ts';
+import { type LocalClients, makeClientCertificates } from '../local/client-certificates.ts';
 import { type ClientFiles, exampleQuestion, writeClientFiles } from '../local/client-files.ts';
 import { type MeasuredPcrs, type ModelBytes, pcrsOf, prepareRelease } from '../local/release.ts';
 import { readFlowers, splitFlowers, trainIris } from '../model/iris.ts';
@@ -23,7 +24,7 @@ export const command: Command = {
   name: 'simulate',
   summary: 'Keep a local stack running: KMS, parent and enclave, serving one model.',
   help: `
-Usage: strongroom simulate [MODEL.onnx|MODEL.gguf] [--name N] [--port P] [--folder OUT] [--json]
+Usage: strongroom simulate [MODEL.onnx|MODEL.gguf] [--name N] [--port P] [--folder OUT] [--clients mtls] [--json]
 
 Seals the model with fresh keys, starts a simulated KMS, a parent and an enclave that serves it, and keeps them
 running until it is interrupted. Standard output says where it serves and how to ask it; what the processes log,
@@ -35,7 +36,9 @@ so does the simulation.
   --port P        the port for callers on 127.0.0.1; default: a free one
   --folder OUT    where expectations.json, simulation-root.pem and an example input.json go, and stay;
                   default: a fresh folder that is removed at the end
-  --json          print one JSON document: url, model, expectations, simulationRoot, input, ask, pcrs
+  --clients mtls  serve only clients with a certificate; makes a CA, a client and a deny list in the same folder
+  --json          print one JSON document: url, model, expectations, simulationRoot, input, ask, pcrs, and with
+                  --clients mtls the files of the client, its CA and the deny list
 
 Example:
   strongroom simulate model.onnx --port 8443
@@ -52,6 +55,8 @@ interface Choices {
   readonly name: string;
   readonly port: number;
   readonly folder: string | undefined;
+  /** Clients show certificates. */
+  readonly mtls: boolean;
   readonly json: boolean;
 }
 
@@ -63,6 +68,7 @@ async function parse(args: readonly string[]): Promise<Choices> {
       name: { type: 'string' },
       port: { type: 'string', default: '0' },
       folder: { type: 'string' },
+      clients: { type: 'string', default: 'anyone' },
       json: { type: 'boolean', default: false },
     },
   });
@@ -74,12 +80,17 @@ async function parse(args: readonly string[]): Promise<Choices> {
   const port = /^\d{1,5}$/.test(values.port) ? Number(values.port) : Number.NaN;
   if (!(port <= 65_535))
     throw new CommandError('USAGE', `--port: expected 0 to 65535, found ${values.port}.`);
+  const { clients } = values;
+  if (clients !== 'anyone' && clients !== 'mtls') {
+    throw new CommandError('USAGE', `--clients must be "anyone" or "mtls", not ${JSON.stringify(clients)}.`);
+  }
   if (path !== undefined) await expectFile(path, MODEL_MAX_BYTES);
   return {
     ...(path === undefined ? irisModel() : { model: await readModel(path), question: undefined }),
     name,
     port,
     folder: values.folder === undefined ? undefined : resolve(values.folder),
+    mtls: clients === 'mtls',
     json: values.json,
   };
 }
@@ -122,20 +133,23 @@ async function simulate(choices: Choices, io: CommandIo): Promise<number> {
 /** Rejects when a process ends, by itself or because of an interrupt. */
 async function serveUntilEnded(stack: LocalStack, choices: Choices, io: CommandIo): Promise<never> {
   const { name, port, model } = choices;
-  const release = await prepareRelease(stack, { name, version: 1, ...model });
+  const folder = choices.folder ?? join(stack.folder, 'client');
+  const clients = choices.mtls ? await makeClientCertificates(folder, new Date()) : undefined;
+  const release = await prepareRelease(stack, { name, version: 1, ...model }, clients?.rules);
   const instance = await stack.startInstance({
     deployment: release.deployment,
     modelsFolder: release.modelsFolder,
+    ...(clients === undefined ? {} : { denyList: clients.denyList }),
     port,
     onStep: (step) => void io.stderr.write(`enclave: ${step}\n`),
     onLine: (from, line) => void io.stderr.write(`${from}: ${line}\n`),
   });
   await instance.serving;
-  const folder = choices.folder ?? join(stack.folder, 'client');
   const pcrs = pcrsOf(stack, release.deployment);
-  const question = choices.question ?? (await zeroQuestion(stack, instance.url, pcrs, name));
+  const question =
+    choices.question ?? (await zeroQuestion(stack, { url: instance.url, pcrs, clients }, name));
   const files = writeClientFiles(folder, { name, pcrs, simulationRoot: stack.attestationRoot, question });
-  announce({ url: instance.url, files, pcrs }, choices, io);
+  announce({ url: instance.url, files, pcrs, clients }, choices, io);
   const ended = await instance.ended;
   throw new LocalStackError('SIMULATION_PROCESS_ENDED', `The ${ended} ended while it was serving.`);
 }
@@ -143,11 +157,14 @@ async function serveUntilEnded(stack: LocalStack, choices: Choices, io: CommandI
 /** Asked of the model over a verified connection, as any client would. */
 async function zeroQuestion(
   stack: LocalStack,
-  url: string,
-  pcrs: MeasuredPcrs,
+  { url, pcrs, clients }: Omit<Served, 'files'>,
   name: string,
 ): Promise<object | undefined> {
-  await using enclave = await connect(url, { pcrs, simulationRoot: stack.attestationRoot });
+  const shown =
+    clients === undefined
+      ? {}
+      : { clientCertificate: { certFile: clients.clientCertificate, keyFile: clients.clientKey } };
+  await using enclave = await connect(url, { pcrs, simulationRoot: stack.attestationRoot }, shown);
   return exampleQuestion(enclave, name);
 }
 
@@ -155,14 +172,25 @@ interface Served {
   readonly url: string;
   readonly files: ClientFiles;
   readonly pcrs: MeasuredPcrs;
+  readonly clients: LocalClients | undefined;
 }
 
-function announce({ url, files, pcrs }: Served, { name, folder, json }: Choices, io: CommandIo): void {
+function announce(
+  { url, files, pcrs, clients }: Served,
+  { name, folder, json }: Choices,
+  io: CommandIo,
+): void {
   const { expectations, input } = files;
   const ask = ['npx', 'strongroom', 'ask', url, '--expect', expectations, '--model', name, '--input'];
-  const line = [...ask, input ?? 'FILE'].map(quoted).join(' ');
+  const shown =
+    clients === undefined
+      ? []
+      : ['--client-cert', clients.clientCertificate, '--client-key', clients.clientKey];
+  const line = commandLine(...ask, input ?? 'FILE', ...shown);
   if (json) {
-    io.stdout.write(`${JSON.stringify({ url, model: name, ...files, ask: line, pcrs })}\n`);
+    io.stdout.write(
+      `${JSON.stringify({ url, model: name, ...files, ask: line, pcrs, ...withoutRules(clients) })}\n`,
+    );
     return;
   }
   io.stdout.write(`
@@ -174,9 +202,40 @@ ${folder === undefined ? 'These files go when the simulation ends.' : 'These fil
 Ask it:
 
   ${line}
-
+${clients === undefined ? '' : aboutClients(clients)}
 Ctrl-C ends it.
 `);
+}
+
+function withoutRules(clients: LocalClients | undefined): Partial<LocalClients> {
+  if (clients === undefined) return {};
+  const { rules: _, ...files } = clients;
+  return files;
+}
+
+function aboutClients({ clientCa, trustDomain, spiffe, denyList, denyListKey }: LocalClients): string {
+  const issue = [
+    'npx',
+    'strongroom',
+    'cert',
+    'issue',
+    '--ca',
+    clientCa,
+    '--client',
+    `spiffe://${trustDomain}`,
+  ];
+  const deny = ['npx', 'strongroom', 'deny-list', 'sign', denyList, '--key', denyListKey];
+  return `
+Make another client, and shut this one out or let it in again; the enclave knows within ten seconds:
+
+  ${commandLine(...issue, '--hours', '24', '-o', 'client-2')}
+  ${commandLine(...deny, '--deny', spiffe)}
+  ${commandLine(...deny, '--undeny', spiffe)}
+`;
+}
+
+function commandLine(...words: readonly string[]): string {
+  return words.map(quoted).join(' ');
 }
 
 function quoted(word: string): string {

@@ -197,6 +197,44 @@ describe('strongroom simulate', () => {
   );
 
   it(
+    'serves clients with certificates alone, if asked, and what it prints shuts one out',
+    async () => {
+      const child = start('--clients', 'mtls');
+      try {
+        const output = await printed(child, /Ctrl-C ends it/);
+        const lineOf = (pattern: RegExp): string => pattern.exec(output)?.[1] as string;
+        const line = lineOf(/^ {2}(npx strongroom ask .*)$/m);
+        expect(await shell(line)).toMatchObject({ code: 0 });
+        const nobody = await shell(line.replace(/ --client-cert.*$/, ''));
+        expect(nobody).toMatchObject({
+          code: 1,
+          stderr: expect.stringContaining('CLIENT_CERTIFICATE_REQUIRED'),
+        });
+
+        const second = join(folder, 'client-2');
+        const issue = lineOf(/^ {2}(npx strongroom cert issue .*)$/m).replace(/client-2$/, second);
+        expect(await shell(issue)).toMatchObject({ code: 0 });
+        expect(await shell(lineOf(/^ {2}(npx strongroom deny-list sign .* --deny .*)$/m))).toMatchObject({
+          code: 0,
+        });
+        await expect
+          .poll(async () => (await shell(line)).stderr, { timeout: 30_000 })
+          .toContain('CALLER_DENIED');
+        const asSecond = line.replace(
+          / --client-cert.*$/,
+          ` --client-cert ${second}/certificate.pem --client-key ${second}/key.pem`,
+        );
+        expect(await shell(asSecond)).toMatchObject({ code: 0 });
+        child.kill('SIGINT');
+        expect(await once(child, 'exit')).toEqual([0, null]);
+      } finally {
+        child.kill('SIGKILL');
+      }
+    },
+    2 * START_TIMEOUT_MS,
+  );
+
+  it(
     'ends, and starts nothing again, when the parent ends',
     async () => {
       const child = start();
@@ -221,6 +259,7 @@ describe('strongroom simulate', () => {
     ['two models', ['a.onnx', 'b.onnx'], 'USAGE'],
     ['a name that is none', ['--name', '../x'], 'USAGE'],
     ['a port that is none', ['--port', '70000'], 'USAGE'],
+    ['clients of an unknown kind', ['--clients', 'tls'], 'USAGE'],
     ['a model that is not there', ['/nowhere/model.onnx'], 'INPUT_UNREADABLE'],
   ])('starts nothing for %s', async (_what, args, code) => {
     const child = start(...args);
