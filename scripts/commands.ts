@@ -38,6 +38,7 @@ export const COMMANDS: Readonly<Record<string, () => Promise<{ readonly command:
   'bucket configure': () => import('./commands/bucket-configure.ts'),
   'policy generate': () => import('./commands/policy-generate.ts'),
   'policy review': () => import('./commands/policy-review.ts'),
+  'policy explain': () => import('./commands/policy-explain.ts'),
   'receipt verify': () => import('./commands/receipt-verify.ts'),
   'trail review': () => import('./commands/trail-review.ts'),
   'attestation verify': () => import('./commands/attestation-verify.ts'),
