@@ -39,6 +39,7 @@ export const COMMANDS: Readonly<Record<string, () => Promise<{ readonly command:
   'policy generate': () => import('./commands/policy-generate.ts'),
   'policy review': () => import('./commands/policy-review.ts'),
   'policy explain': () => import('./commands/policy-explain.ts'),
+  'policy diff': () => import('./commands/policy-diff.ts'),
   'receipt verify': () => import('./commands/receipt-verify.ts'),
   'trail review': () => import('./commands/trail-review.ts'),
   'attestation verify': () => import('./commands/attestation-verify.ts'),

@@ -445,7 +445,7 @@ const CONTEXTS_MAX = 32;
 const DERIVED_OR_ABSENT =
   /^(?:aws:principalarn|aws:principalaccount|aws:principaltype|aws:principalisawsservice|aws:userid|aws:username|aws:resourceaccount|kms:calleraccount|kms:resourcealiases|(?:aws|kms):resourcetag\/.*)$/;
 
-function freshValue(values: readonly string[]): string {
+export function freshValue(values: readonly string[]): string {
   let value = 'something-else';
   while (values.includes(value)) value += '-';
   return value;

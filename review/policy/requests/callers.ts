@@ -23,6 +23,8 @@ export interface Caller {
 }
 
 export const STRANGER_ACCOUNT = '999988887777';
+/** How a caller is named whose IAM policies are taken to allow everything. */
+export const WITH_IAM = 'with kms:* in IAM';
 const HOST_SESSION = 'i-0abcdef1234567890';
 const ANY_ROLE = 'AnyRole';
 
@@ -141,7 +143,7 @@ function callerOf(
       what,
       own ? '' : `of account ${accountId}`,
       how.session === undefined ? '' : `in session ${how.session}`,
-      assumed && own ? 'with kms:* in IAM' : '',
+      assumed && own ? WITH_IAM : '',
     ]
       .filter((part) => part !== '')
       .join(' '),
