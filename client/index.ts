@@ -11,6 +11,7 @@ export { strongroomErrorIn } from './error-in.ts';
 export { ClientError, type ClientErrorCode, clientErrors } from './errors.ts';
 export type { ClientExpectations, ExpectedModel } from './expectations.ts';
 export { parseExpectations, readExpectationsFile } from './expectations-file.ts';
+export { type AnswerReceipt, type ReceiptGiver, receiptOf, withReceipts } from './receipt.ts';
 export { type AgentOptions, VerifiedAgent } from './verified-agent.ts';
 export type { VerifiedEnclave } from './verified-enclave.ts';
 export type { EnclaveEvidence } from './verify-evidence.ts';

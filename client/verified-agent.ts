@@ -55,6 +55,8 @@ export class VerifiedAgent extends Dispatcher {
   #needsDrain = false;
   #closing: PromiseWithResolvers<void> | undefined;
   #evidence: EnclaveEvidence | undefined;
+  /** Of every enclave that was verified: behind one address there can be several, and one after another. */
+  readonly #receiptKeys = new Set<string>();
 
   /** Throws ClientError `CLIENT_URL`, `CLIENT_EXPECTATIONS` or `CLIENT_OPTIONS`; opens no connection yet. */
   constructor(url: string | URL, expectations: ClientExpectations, options: AgentOptions = {}) {
@@ -71,6 +73,11 @@ export class VerifiedAgent extends Dispatcher {
   /** What was verified about the connection that was opened last; undefined before the first. */
   get evidence(): EnclaveEvidence | undefined {
     return this.#evidence;
+  }
+
+  /** Whether evidence that was verified named this key, SubjectPublicKeyInfo in DER, for receipts. */
+  hasReceiptKey(spki: Uint8Array): boolean {
+    return this.#receiptKeys.has(Buffer.from(spki).toString('hex'));
   }
 
   /**
@@ -195,6 +202,7 @@ export class VerifiedAgent extends Dispatcher {
         throw error;
       }
       this.#evidence = verified.evidence;
+      this.#receiptKeys.add(verified.evidence.receiptKey);
       const certificateMs =
         shown === undefined ? reverifyAfterMs : shown.notAfter.getTime() - now().getTime();
       const connection = new PooledConnection(

@@ -48,6 +48,11 @@ export class VerifiedEnclave {
     return this.dispatcher.verify();
   }
 
+  /** Whether evidence that was verified named this key for receipts. */
+  hasReceiptKey(spki: Uint8Array): boolean {
+    return this.dispatcher.hasReceiptKey(spki);
+  }
+
   /** Waits for requests under way, then closes every connection. */
   close(): Promise<void> {
     return this.dispatcher.close();

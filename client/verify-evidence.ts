@@ -6,6 +6,7 @@ import { expectAttestation } from '../shared/attestation/expect.ts';
 import { parseAttestationDocument } from '../shared/attestation/parse.ts';
 import { verifyAttestationDocument } from '../shared/attestation/verify.ts';
 import { decodeEvidenceClaims, decodeEvidenceResponse } from '../shared/evidence/decode.ts';
+import { EvidenceError } from '../shared/evidence/errors.ts';
 import {
   type EvidenceClaims,
   type LoadedModel,
@@ -13,6 +14,7 @@ import {
   TLS_PURPOSE,
 } from '../shared/evidence/evidence.ts';
 import { DEPLOYMENT_PCR, extendPcr, zeroPcr } from '../shared/pcr.ts';
+import { readReceiptKey } from '../shared/receipt/key.ts';
 import { ClientError } from './errors.ts';
 import type { CheckedExpectations, ExpectedModel } from './expectations.ts';
 
@@ -33,6 +35,8 @@ export interface EnclaveEvidence {
   readonly models: readonly LoadedModel[];
   readonly deploymentSha384: string;
   readonly certificateSpkiSha256: string;
+  /** The public key of the enclave's receipts (docs/receipts.md): P-256, SubjectPublicKeyInfo in DER, in hex. */
+  readonly receiptKey: string;
   /** The attestation document itself, to keep or to verify elsewhere. */
   readonly document: Uint8Array;
 }
@@ -56,6 +60,7 @@ export function verifyEvidence(
   const claims = decodeEvidenceClaims(accepted.fields.userData);
   expectMeasuredDeployment(claims, accepted.fields.pcrs);
   expectTlsPurpose(claims);
+  const receiptKey = expectReceiptKey(accepted.fields.publicKey);
   expectThisSession(claims, session);
   const models = expectModels(untrustedModels, claims, expected.models);
 
@@ -69,6 +74,7 @@ export function verifyEvidence(
     models,
     deploymentSha384: hex(claims.deployment),
     certificateSpkiSha256: hex(claims.spki),
+    receiptKey,
     document: untrustedDocument,
   });
 }
@@ -88,6 +94,15 @@ function expectTlsPurpose({ purpose }: EvidenceClaims): void {
   throw new ClientError(
     'CLIENT_PURPOSE',
     `Expected evidence for "${TLS_PURPOSE}", found it for ${JSON.stringify(purpose)}.`,
+  );
+}
+
+/** The key vouched for here is the one that receipts of this connection are checked by. */
+function expectReceiptKey(publicKey: Uint8Array | null): string {
+  if (publicKey !== null && readReceiptKey(publicKey) !== undefined) return hex(publicKey);
+  throw new EvidenceError(
+    'EVIDENCE_RECEIPT_KEY',
+    `Expected public_key to be a P-256 key, found ${publicKey === null ? 'none' : `${publicKey.length} bytes of another form`}.`,
   );
 }
 

@@ -24,6 +24,7 @@ import { ModelRegistry } from './models/registry.ts';
 import { makeNonDumpable } from './native/process.ts';
 import { type Nsm, nsmClient } from './nsm/client.ts';
 import type { BootStep, Platform } from './platform.ts';
+import { ReceiptIssuer } from './receipts.ts';
 import { Report } from './report.ts';
 import { serveControl } from './serve/control.ts';
 import { type Server, startServer } from './serve/server.ts';
@@ -91,9 +92,11 @@ async function serve(
   const { deployment } = measured;
   const identity = createTlsIdentity(clock.now(), randomFillSync(new Uint8Array(SERIAL_BYTES)));
   const models = new ModelRegistry(loaded);
+  const receipts = new ReceiptIssuer({ nsm, deploymentSha384: measured.digest, now: () => clock.now() });
   const evidence = createEvidenceIssuer({
     nsm,
     spkiSha256: identity.spkiSha256,
+    receiptKey: receipts.publicKey,
     deploymentSha384: measured.digest,
     currentModels: () => models.current,
     monotonicMs: () => performance.now(),
@@ -103,6 +106,7 @@ async function serve(
     listen: (onConnection) => platform.link.listen(SERVICE_PORT, onConnection),
     identity,
     evidence,
+    receipts,
     models,
     limits: deployment.limits,
     door: await openDoor(deployment, { host, clock, report }),

@@ -45,6 +45,8 @@ export interface EvidenceSource<Set extends Models = Models> {
   };
   /** SHA-256 of the public key of the certificate that the server presents. */
   readonly spkiSha256: Uint8Array;
+  /** The public key of this enclave's receipts, SubjectPublicKeyInfo in DER. */
+  readonly receiptKey: Uint8Array;
   /** SHA-384 of the measured deployment document. */
   readonly deploymentSha384: Uint8Array;
   /** The models of the moment, which evidence is given of. */
@@ -126,7 +128,7 @@ export function createEvidenceIssuer<Set extends Models>(source: EvidenceSource<
       models,
       deployment: source.deploymentSha384,
     });
-    return source.nsm.attest({ userData, nonce, publicKey: null });
+    return source.nsm.attest({ userData, nonce, publicKey: source.receiptKey });
   }
 
   return { answer };

@@ -12,6 +12,7 @@ import { encodeReceiptClaims, signReceipt } from '../shared/receipt/encode.ts';
 import {
   type AnswerHead,
   answerDigest,
+  type ReceiptFields,
   type RequestHead,
   requestDigest,
   SALT_BYTES,
@@ -57,35 +58,17 @@ export class ReceiptIssuer {
     this.publicKey = new Uint8Array(publicKey.export({ type: 'spki', format: 'der' }));
   }
 
-  /**
-   * Before the request is computed, so that nothing is computed for which there would be no receipt. `models` are
-   * those of the connection's evidence, `model` the name of the one that is asked. Rejects with what the NSM does.
-   */
-  async begin(
-    models: readonly LoadedModel[],
-    model: string,
-    head: RequestHead,
-    body: Uint8Array,
-  ): Promise<PendingReceipt> {
-    const document = await this.#documentFor(models);
-    const salt = randomFillSync(new Uint8Array(SALT_BYTES));
-    const ofRequest = requestDigest(salt, head).update(body).digest();
-    return new PendingReceipt(salt, (ofAnswer) => {
-      const timestampMs = this.#source.now().getTime();
-      this.#issued += 1;
-      return signReceipt(
-        {
-          sequence: this.#issued,
-          timestampMs,
-          model,
-          models,
-          requestDigest: ofRequest,
-          answerDigest: ofAnswer,
-          document,
-        },
-        this.#privateKey,
-      );
-    });
+  /** For one request. `models` are those of its connection's evidence. */
+  begin(models: readonly LoadedModel[], head: RequestHead): PendingReceipt {
+    return new PendingReceipt(
+      head,
+      () => this.#documentFor(models),
+      (signed) => {
+        this.#issued += 1;
+        const timestampMs = this.#source.now().getTime();
+        return signReceipt({ sequence: this.#issued, timestampMs, models, ...signed }, this.#privateKey);
+      },
+    );
   }
 
   /** Asks the NSM once for each list of models and each RENEW_AFTER_MS, however many wait for it. */
@@ -117,36 +100,61 @@ export class ReceiptIssuer {
   }
 }
 
-/** The receipt of one answer, from its head to its last byte. */
+type Signed = Pick<ReceiptFields, 'model' | 'document' | 'requestDigest' | 'answerDigest'>;
+
+/** The receipt of one exchange, from the first byte of the request's body to the last of the answer's. */
 export class PendingReceipt {
   /** For the caller, beside the receipt and never in it. */
-  readonly salt: Uint8Array;
-  readonly #issue: (answerDigest: Uint8Array) => Uint8Array;
-  #hash: Hash | undefined;
+  readonly salt: Uint8Array = randomFillSync(new Uint8Array(SALT_BYTES));
+  readonly #getDocument: () => Promise<Uint8Array>;
+  readonly #sign: (signed: Signed) => Uint8Array;
+  readonly #request: Hash;
+  #vouched: Omit<Signed, 'answerDigest'> | undefined;
+  #answer: Hash | undefined;
 
-  constructor(salt: Uint8Array, issue: (answerDigest: Uint8Array) => Uint8Array) {
-    this.salt = salt;
-    this.#issue = issue;
+  constructor(
+    head: RequestHead,
+    getDocument: () => Promise<Uint8Array>,
+    sign: (signed: Signed) => Uint8Array,
+  ) {
+    this.#getDocument = getDocument;
+    this.#sign = sign;
+    this.#request = requestDigest(this.salt, head);
+  }
+
+  /** Every byte of the request's body, in order, as it is received. */
+  readRequest(bytes: Uint8Array): void {
+    this.#request.update(bytes);
+  }
+
+  /**
+   * Once, when the request was read whole and before `model` computes anything: nothing is computed for which there
+   * would be no receipt. Rejects with what the NSM does.
+   */
+  async vouch(model: string): Promise<void> {
+    const digest = this.#request.digest();
+    this.#vouched = { model, document: await this.#getDocument(), requestDigest: digest };
   }
 
   /** Once, before the first byte of the answer. */
-  answer(head: AnswerHead): void {
-    if (this.#hash !== undefined) throw new TypeError('The answer has begun.');
-    this.#hash = answerDigest(this.salt, head);
+  beginAnswer(head: AnswerHead): void {
+    if (this.#answer !== undefined) throw new TypeError('The answer has begun.');
+    this.#answer = answerDigest(this.salt, head);
   }
 
   /** Every byte of the answer's body, in order, as it is sent. */
-  update(bytes: Uint8Array): void {
+  readAnswer(bytes: Uint8Array): void {
     this.#begun().update(bytes);
   }
 
   /** The receipt, once the answer is complete. An answer that was cut short never gets here. */
   finish(): Uint8Array {
-    return this.#issue(this.#begun().digest());
+    if (this.#vouched === undefined) throw new TypeError('No model was asked.');
+    return this.#sign({ ...this.#vouched, answerDigest: this.#begun().digest() });
   }
 
   #begun(): Hash {
-    if (this.#hash === undefined) throw new TypeError('The answer has not begun.');
-    return this.#hash;
+    if (this.#answer === undefined) throw new TypeError('The answer has not begun.');
+    return this.#answer;
   }
 }

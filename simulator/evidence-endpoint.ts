@@ -5,6 +5,7 @@ import type { AddressInfo } from 'node:net';
 import type { TLSSocket } from 'node:tls';
 import { createEvidenceIssuer } from '../enclave/evidence.ts';
 import { nsmClient } from '../enclave/nsm/client.ts';
+import { ReceiptIssuer } from '../enclave/receipts.ts';
 import { createTlsIdentity } from '../enclave/tls-identity.ts';
 import type { LoadedModel } from '../shared/evidence/evidence.ts';
 import { DEPLOYMENT_PCR, PCR_COUNT, pcrOfMeasuredBytes } from '../shared/pcr.ts';
@@ -45,9 +46,11 @@ export async function startEvidenceEndpoint(models: readonly LoadedModel[]): Pro
   await nsm.lockPcrs(PCR_COUNT);
 
   const identity = createTlsIdentity(now(), randomBytes(SERIAL_BYTES));
+  const receipts = new ReceiptIssuer({ nsm, deploymentSha384, now });
   const evidence = createEvidenceIssuer({
     nsm,
     spkiSha256: identity.spkiSha256,
+    receiptKey: receipts.publicKey,
     deploymentSha384,
     currentModels: () => ({ models }),
     monotonicMs: () => performance.now(),

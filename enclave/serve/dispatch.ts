@@ -9,12 +9,13 @@ import { type ApiAnswer, type Exchange, json } from './exchange.ts';
 import { Intake } from './intake.ts';
 import type { Deadlines } from './limits.ts';
 import { TextApi } from './openai/text-api.ts';
+import { asksForReceipt, beginReceipt, withReceipt } from './receipt.ts';
 import { announcesBody, type ReplyOptions, sendAnswer, sendRefusal } from './reply.ts';
 import { isTextRoute, type Route, requireMethod, routeOf, takesBody } from './routes.ts';
 import type { RequestEvent, ServerOptions } from './server.ts';
 import { TensorApi } from './tensor-api.ts';
 
-type Options = Pick<ServerOptions, 'evidence' | 'models' | 'limits' | 'now' | 'observe'> & {
+type Options = Pick<ServerOptions, 'evidence' | 'receipts' | 'models' | 'limits' | 'now' | 'observe'> & {
   readonly door: Door;
 };
 
@@ -69,13 +70,14 @@ export class Dispatcher {
       kind = route.kind;
       requireMethod(route, request.method);
       if (!takesBody(route)) requireNoBody(request);
+      const wantsReceipt = asksForReceipt(request, route);
       const { caller, leave } = this.#options.door.admit(
         request.socket as TLSSocket,
         route.kind === 'evidence' ? 'evidence' : 'request',
       );
       work.defer(leave);
       work.limit(this.#timeFor(route));
-      const answer = await this.#answer(route, request, { caller, work, proceed });
+      const answer = await this.#answer(route, request, { caller, work, proceed, wantsReceipt });
       await sendAnswer(response, answer, this.#replyOptions(request));
     } catch (error) {
       sendRefusal(request, response, error, route, this.#replyOptions(request));
@@ -98,7 +100,7 @@ export class Dispatcher {
   async #answer(
     route: Route,
     request: IncomingMessage,
-    { caller, work, proceed }: Circumstances,
+    { caller, work, proceed, wantsReceipt }: Circumstances,
   ): Promise<ApiAnswer> {
     if (route.kind === 'live') return json(200, { live: true });
     if (route.kind === 'ready') return json(this.ready ? 200 : 503, { ready: this.ready });
@@ -118,8 +120,12 @@ export class Dispatcher {
       signal: work.signal,
       proceed,
       defer: (cleanUp) => work.defer(cleanUp),
+      receipt: wantsReceipt ? beginReceipt(this.#options.receipts, request, models) : undefined,
     };
-    return isTextRoute(route) ? this.#texts.answer(route, exchange) : this.#tensors.answer(route, exchange);
+    const answer = isTextRoute(route)
+      ? await this.#texts.answer(route, exchange)
+      : await this.#tensors.answer(route, exchange);
+    return exchange.receipt === undefined ? answer : withReceipt(answer, exchange.receipt);
   }
 
   async #giveEvidence(socket: TLSSocket, nonce: string | null): Promise<ApiAnswer> {
@@ -133,6 +139,7 @@ interface Circumstances {
   readonly caller: Caller;
   readonly work: Work;
   readonly proceed: () => void;
+  readonly wantsReceipt: boolean;
 }
 
 /** What one request holds while it is at work, and the signal that ends it. */

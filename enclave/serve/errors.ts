@@ -53,6 +53,11 @@ export const apiErrors = {
     means: 'The enclave is finishing its work and takes no more.',
     action: 'Connect to another enclave.',
   },
+  RECEIPT_UNAVAILABLE: {
+    exit: 3,
+    means: 'A receipt was asked for, and what vouches for its key cannot be had at the moment.',
+    action: 'Try again after the time in Retry-After, or ask without a receipt; nothing was computed.',
+  },
   API_INTERNAL: {
     exit: 3,
     means: 'Something failed that is not the fault of the request.',
@@ -116,6 +121,7 @@ export const API_STATUS: Readonly<Record<ApiErrorCode, number>> = {
   API_OVERLOADED: 503,
   API_DEADLINE: 503,
   API_DRAINING: 503,
+  RECEIPT_UNAVAILABLE: 503,
   API_INTERNAL: 500,
   CALLER_CERTIFICATE_REQUIRED: 403,
   CALLER_CERTIFICATE_UNTRUSTED: 403,

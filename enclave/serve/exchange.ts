@@ -1,6 +1,7 @@
 import type { IncomingMessage } from 'node:http';
 import type { Caller } from '../clients/caller.ts';
 import type { ModelSet } from '../models/model-set.ts';
+import type { PendingReceipt } from '../receipts.ts';
 
 /** One request that has climbed the ladder up to its content, and what it may use. */
 export interface Exchange {
@@ -14,6 +15,8 @@ export interface Exchange {
   readonly proceed: () => void;
   /** Called when the answer has been sent, or never will be. */
   readonly defer: (cleanUp: () => void) => void;
+  /** If the caller asked for one. */
+  readonly receipt: PendingReceipt | undefined;
 }
 
 export interface ApiAnswer {

@@ -5,6 +5,7 @@ import { announcedSize, type BodyRules, readBody } from './body.ts';
 import { ApiError } from './errors.ts';
 import type { Exchange } from './exchange.ts';
 import type { ApiLimits, Deadlines } from './limits.ts';
+import { vouchFor } from './receipt.ts';
 
 /** One request at work and one ready to follow, so that a tensor engine never waits for a body to be parsed. */
 const TENSOR_PLACES = 2;
@@ -37,7 +38,7 @@ export class Intake {
 
   /** Rejects with ApiError: API_MEDIA_TYPE and API_TOO_LARGE before anything is read, or as `readBody` says. */
   async readBody(
-    { request, proceed }: Exchange,
+    { request, proceed, receipt }: Exchange,
     contentType: 'application/json' | 'application/octet-stream',
     held: HeldBytes,
   ): Promise<Uint8Array> {
@@ -45,11 +46,16 @@ export class Intake {
     if (type !== contentType) throw new ApiError('API_MEDIA_TYPE', `Content-Type: expected ${contentType}`);
     const sizeBytes = announcedSize(request, this.#bodyRules.limitBytes);
     proceed();
+    if (receipt !== undefined) request.on('data', (chunk: Uint8Array) => receipt.readRequest(chunk));
     return readBody(request, sizeBytes, held, this.#bodyRules);
   }
 
-  /** A place at the model's engine. Rejects with ApiError API_OVERLOADED or API_DEADLINE, or the signal's reason. */
-  async enter(model: ServedModel, { caller, signal }: Exchange): Promise<Disposable> {
+  /**
+   * A place at the model's engine. Rejects with ApiError API_OVERLOADED, API_DEADLINE or RECEIPT_UNAVAILABLE, or the
+   * signal's reason.
+   */
+  async enter(model: ServedModel, { caller, signal, receipt }: Exchange): Promise<Disposable> {
+    if (receipt !== undefined) await vouchFor(receipt, model);
     const late = new AbortController();
     const timer = setTimeout(
       () => late.abort(new ApiError('API_DEADLINE', 'the request waited too long for its turn')),

@@ -32,6 +32,7 @@ import { refuseConnection } from '../clients/refuse.ts';
 import type { EvidenceIssuer } from '../evidence.ts';
 import type { ModelSet } from '../models/model-set.ts';
 import type { ModelRegistry } from '../models/registry.ts';
+import type { ReceiptIssuer } from '../receipts.ts';
 import type { TlsIdentity } from '../tls-identity.ts';
 import { Dispatcher } from './dispatch.ts';
 import { type ApiLimits, DEADLINES, type Deadlines, MAX_HEADER_BYTES } from './limits.ts';
@@ -50,6 +51,7 @@ export interface ServerOptions {
   readonly listen: (onConnection: (connection: Duplex) => void) => Promise<Listener>;
   readonly identity: TlsIdentity;
   readonly evidence: EvidenceIssuer<ModelSet>;
+  readonly receipts: ReceiptIssuer;
   readonly models: ModelRegistry;
   readonly limits: ApiLimits;
   /** Enclave time. */

@@ -16,6 +16,11 @@ export const evidenceErrors = {
     means: 'The list of loaded models is not in its one canonical form.',
     action: 'Do not use this server; check that client and enclave are releases that belong together.',
   },
+  EVIDENCE_RECEIPT_KEY: {
+    exit: 1,
+    means: 'The evidence does not carry the P-256 key by which the enclave signs receipts.',
+    action: 'Do not use this server; check that client and enclave are releases that belong together.',
+  },
   EVIDENCE_NONCE: {
     exit: 2,
     means: 'The nonce of an evidence request is not 32 bytes in base64url.',

@@ -8,6 +8,7 @@ import { connect } from '../../client/index.ts';
 import { VerifiedConnection } from '../../client/verified-connection.ts';
 import { encodeEvidenceClaims, encodeEvidenceResponse, parseNonce } from '../../shared/evidence/encode.ts';
 import { EXPORTER_LABEL, modelsDigest } from '../../shared/evidence/evidence.ts';
+import { keyPair } from '../shared/attestation/build.ts';
 import { eventually } from '../support/eventually.ts';
 import {
   DEPLOYMENT,
@@ -145,6 +146,21 @@ describe('somebody in the middle', () => {
       );
     });
     await expectRefused(server.url, 'CLIENT_PURPOSE');
+  });
+
+  test.each([
+    ['no key', null],
+    ['the RSA key of a document for KMS', new Uint8Array(294).fill(1)],
+    ['a key of another curve', keyPair('P-384').publicKey.export({ type: 'spki', format: 'der' })],
+  ])('shows evidence that carries %s for receipts: refused', async (_what, receiptKey) => {
+    const server = await scripted(async (socket, nonce) => {
+      const issuer = newIssuer(platform, server.identity, { receiptKey: receiptKey as Uint8Array });
+      const { body } = await issuer.answer(socket, nonce);
+      socket.write(
+        httpResponse('HTTP/1.1 200 OK', { ...JSON_TYPE, 'content-length': String(body.length) }, body),
+      );
+    });
+    await expectRefused(server.url, 'EVIDENCE_RECEIPT_KEY');
   });
 
   test('shows a genuine document without claims: refused', async () => {

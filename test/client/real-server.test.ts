@@ -5,7 +5,7 @@ import { connect } from '../../client/index.ts';
 import { ModelRegistry } from '../../enclave/models/registry.ts';
 import { startServer } from '../../enclave/serve/server.ts';
 import { fakeEngine, LIMITS, servedModel } from '../support/serving.ts';
-import { newIdentity, newIssuer, startPlatform } from './test-enclave.ts';
+import { newIdentity, newIssuer, newReceiptIssuer, startPlatform } from './test-enclave.ts';
 
 test("the enclave's own server gives evidence that the client accepts, and then answers", async () => {
   const platform = await startPlatform();
@@ -21,6 +21,7 @@ test("the enclave's own server gives evidence that the client accepts, and then 
     },
     identity,
     evidence: newIssuer(platform, identity, { currentModels: () => models.current }),
+    receipts: newReceiptIssuer(platform),
     models,
     limits: LIMITS,
     now: () => new Date(),

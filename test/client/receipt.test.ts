@@ -1,5 +1,4 @@
 /** Receipts as a client gets them: over verified connections, from whole answers and streams, and what it refuses. */
-import { createHash } from 'node:crypto';
 import { once } from 'node:events';
 import { createServer, type IncomingMessage, type ServerResponse } from 'node:http';
 import type { TLSSocket } from 'node:tls';
@@ -7,14 +6,14 @@ import { afterAll, beforeAll, beforeEach, describe, expect, it } from 'vitest';
 import { connect } from '../../client/index.ts';
 import { receiptOf, withReceipts } from '../../client/receipt.ts';
 import type { VerifiedEnclave } from '../../client/verified-enclave.ts';
-import { type PendingReceipt, ReceiptIssuer } from '../../enclave/receipts.ts';
+import type { PendingReceipt, ReceiptIssuer } from '../../enclave/receipts.ts';
 import { parseReceipt } from '../../shared/receipt/decode.ts';
-import { streamEnding } from '../../shared/receipt/receipt.ts';
+import { type RequestHead, streamEnding } from '../../shared/receipt/receipt.ts';
 import {
-  DEPLOYMENT,
   IRIS,
   newIdentity,
   newIssuer,
+  newReceiptIssuer,
   type RawServer,
   startPlatform,
   startRawServer,
@@ -31,19 +30,18 @@ let enclave: VerifiedEnclave;
 let respond: Responder;
 const seen: IncomingMessage[] = [];
 
-function newReceiptIssuer(of: TestPlatform): ReceiptIssuer {
-  return new ReceiptIssuer({
-    nsm: of.nsm,
-    deploymentSha384: createHash('sha384').update(DEPLOYMENT).digest(),
-    now: () => new Date(),
-  });
+async function begun(of: ReceiptIssuer, head: RequestHead, body: Buffer): Promise<PendingReceipt> {
+  const pending = of.begin([IRIS], head);
+  pending.readRequest(body);
+  await pending.vouch('iris');
+  return pending;
 }
 
 beforeAll(async () => {
   platform = await startPlatform();
   issuer = newReceiptIssuer(platform);
   const identity = newIdentity();
-  const evidence = newIssuer(platform, identity);
+  const evidence = newIssuer(platform, identity, { receiptKey: issuer.publicKey });
   const http = createServer(async (request, response) => {
     const { pathname, searchParams } = new URL(request.url ?? '/', 'https://enclave');
     if (pathname === '/attestation') {
@@ -66,7 +64,7 @@ beforeAll(async () => {
       contentType: request.headers['content-type'],
       framing: request.headers['inference-header-content-length'] as string | undefined,
     };
-    respond(response, await issuer.begin([IRIS], 'iris', head, body), body);
+    respond(response, await begun(issuer, head, body), body);
   });
   raw = await startRawServer(
     () => identity,
@@ -81,8 +79,8 @@ afterAll(async () => {
 
 const JSON_TYPE = 'application/json';
 const whole: Responder = (response, receipt, body) => {
-  receipt.answer({ status: 200, contentType: JSON_TYPE, framing: undefined });
-  receipt.update(body);
+  receipt.beginAnswer({ status: 200, contentType: JSON_TYPE, framing: undefined });
+  receipt.readAnswer(body);
   response
     .writeHead(200, {
       'content-type': JSON_TYPE,
@@ -99,10 +97,10 @@ const EVENTS = [
 function streamed(change: (ending: Uint8Array) => Uint8Array | undefined): Responder {
   return (response, receipt) => {
     const type = 'text/event-stream';
-    receipt.answer({ status: 200, contentType: type, framing: undefined });
+    receipt.beginAnswer({ status: 200, contentType: type, framing: undefined });
     response.writeHead(200, { 'content-type': type, 'strongroom-receipt-salt': base64url(receipt.salt) });
     for (const event of EVENTS) {
-      receipt.update(Buffer.from(event));
+      receipt.readAnswer(Buffer.from(event));
       response.write(event);
     }
     response.end(change(streamEnding(receipt.finish())));
@@ -114,8 +112,7 @@ beforeEach(() => {
   seen.length = 0;
 });
 
-const asking = (hasReceiptKey = (key: Uint8Array) => Buffer.from(key).equals(issuer.publicKey)) =>
-  withReceipts({ fetch: enclave.fetch, hasReceiptKey }, platform.expectations);
+const asking = () => withReceipts(enclave, platform.expectations);
 const PATH = '/v2/models/iris/infer';
 const post = (
   body: NonNullable<RequestInit['body']> | null,
@@ -182,8 +179,8 @@ describe('a receipt of a stream', () => {
   it('does not hold events back', async () => {
     const more = Promise.withResolvers<void>();
     respond = (response, receipt) => {
-      receipt.answer({ status: 200, contentType: 'text/event-stream', framing: undefined });
-      receipt.update(Buffer.from('data: 1\n\n'));
+      receipt.beginAnswer({ status: 200, contentType: 'text/event-stream', framing: undefined });
+      receipt.readAnswer(Buffer.from('data: 1\n\n'));
       response.writeHead(200, {
         'content-type': 'text/event-stream',
         'strongroom-receipt-salt': base64url(receipt.salt),
@@ -248,8 +245,8 @@ describe('a receipt is refused', () => {
   const changed =
     (headers: (receipt: PendingReceipt, bytes: Uint8Array) => Record<string, string>): Responder =>
     (response, receipt, body) => {
-      receipt.answer({ status: 200, contentType: JSON_TYPE, framing: undefined });
-      receipt.update(body);
+      receipt.beginAnswer({ status: 200, contentType: JSON_TYPE, framing: undefined });
+      receipt.readAnswer(body);
       response.writeHead(200, {
         'content-type': JSON_TYPE,
         'strongroom-receipt-salt': base64url(receipt.salt),
@@ -260,8 +257,8 @@ describe('a receipt is refused', () => {
 
   it('of another answer', async () => {
     respond = (response, receipt, body) => {
-      receipt.answer({ status: 200, contentType: JSON_TYPE, framing: undefined });
-      receipt.update(Buffer.from('something else'));
+      receipt.beginAnswer({ status: 200, contentType: JSON_TYPE, framing: undefined });
+      receipt.readAnswer(Buffer.from('something else'));
       response.writeHead(200, {
         'content-type': JSON_TYPE,
         'strongroom-receipt': base64url(receipt.finish()),
@@ -274,7 +271,7 @@ describe('a receipt is refused', () => {
 
   it('of another request, with its own salt', async () => {
     const head = { method: 'POST', target: PATH, contentType: JSON_TYPE, framing: undefined };
-    const earlier = await issuer.begin([IRIS], 'iris', head, Buffer.from('another prompt'));
+    const earlier = await begun(issuer, head, Buffer.from('another prompt'));
     respond = (response, _receipt, body) => whole(response, earlier, body);
     expect(await refused()).toBe('RECEIPT_OTHER_REQUEST');
   });
@@ -306,7 +303,7 @@ describe('a receipt is refused', () => {
     const other = newReceiptIssuer(platform);
     const head = { method: 'POST', target: PATH, contentType: JSON_TYPE, framing: undefined };
     const body = Buffer.from('{"inputs":[]}');
-    const pending = await other.begin([IRIS], 'iris', head, body);
+    const pending = await begun(other, head, body);
     respond = (response) => whole(response, pending, body);
     expect(await refused()).toBe('RECEIPT_OTHER_KEY');
   });
@@ -314,7 +311,7 @@ describe('a receipt is refused', () => {
   it('of an enclave under another root', async () => {
     const head = { method: 'POST', target: PATH, contentType: JSON_TYPE, framing: undefined };
     const body = Buffer.from('{"inputs":[]}');
-    const pending = await newReceiptIssuer(await startPlatform()).begin([IRIS], 'iris', head, body);
+    const pending = await begun(newReceiptIssuer(await startPlatform()), head, body);
     respond = (response) => whole(response, pending, body);
     expect(await refused()).toBe('ATTESTATION_UNTRUSTED_ROOT');
   });

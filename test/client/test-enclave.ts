@@ -10,6 +10,7 @@ import tls from 'node:tls';
 import type { ClientExpectations } from '../../client/index.ts';
 import { createEvidenceIssuer, type EvidenceIssuer, type EvidenceSource } from '../../enclave/evidence.ts';
 import { type Nsm, nsmClient } from '../../enclave/nsm/client.ts';
+import { ReceiptIssuer } from '../../enclave/receipts.ts';
 import { createTlsIdentity, type TlsIdentity } from '../../enclave/tls-identity.ts';
 import type { LoadedModel } from '../../shared/evidence/evidence.ts';
 import { DEPLOYMENT_PCR, PCR_COUNT, pcrOfMeasuredBytes } from '../../shared/pcr.ts';
@@ -73,6 +74,7 @@ export function newIssuer<
   return createEvidenceIssuer({
     nsm: platform.nsm,
     spkiSha256: identity.spkiSha256,
+    receiptKey: newReceiptIssuer(platform).publicKey,
     deploymentSha384: createHash('sha384').update(DEPLOYMENT).digest(),
     currentModels: () => ({ models: [IRIS] }) as unknown as Set,
     monotonicMs: () => performance.now(),
@@ -81,6 +83,15 @@ export function newIssuer<
     },
     limits: { overall: UNLIMITED, perConnection: UNLIMITED, queueLength: 1000 },
     ...changes,
+  });
+}
+
+/** As the enclave that is measured on this platform makes one when it boots. */
+export function newReceiptIssuer(platform: TestPlatform): ReceiptIssuer {
+  return new ReceiptIssuer({
+    nsm: platform.nsm,
+    deploymentSha384: createHash('sha384').update(DEPLOYMENT).digest(),
+    now: () => new Date(),
   });
 }
 

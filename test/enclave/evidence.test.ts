@@ -16,6 +16,7 @@ const IRIS: LoadedModel = {
 };
 const NONCE = new Uint8Array(32).fill(7);
 const NONCE_TEXT = Buffer.from(NONCE).toString('base64url');
+const RECEIPT_KEY = new Uint8Array(91).fill(3);
 const UNLIMITED = { burst: 1e9, perSecond: 1e9 };
 
 const cleanups: (() => void)[] = [];
@@ -63,6 +64,7 @@ function issuer(changes: Partial<EvidenceSource> = {}) {
       },
     },
     spkiSha256: new Uint8Array(32).fill(1),
+    receiptKey: RECEIPT_KEY,
     deploymentSha384: new Uint8Array(48).fill(2),
     currentModels: () => ({ models: [IRIS] }),
     monotonicMs: () => time.ms,
@@ -90,7 +92,7 @@ test('the document is asked for with the nonce and with claims about this very s
   });
   const [{ nonce, userData, publicKey }] = asked as [(typeof asked)[number]];
   expect(new Uint8Array(nonce as Uint8Array)).toEqual(NONCE);
-  expect(publicKey).toBeNull();
+  expect(publicKey).toBe(RECEIPT_KEY);
   const claims = decodeEvidenceClaims(userData);
   expect(claims.purpose).toBe('tls');
   expect(Buffer.from(claims.exporter)).toEqual(

@@ -1,13 +1,12 @@
 /** What the enclave signs, when it asks its NSM for what vouches for it, and when it signs nothing. */
-import { createHash } from 'node:crypto';
 import { expect, it } from 'vitest';
-import { ReceiptIssuer, type ReceiptSource } from '../../enclave/receipts.ts';
+import { type PendingReceipt, ReceiptIssuer, type ReceiptSource } from '../../enclave/receipts.ts';
 import { simulationAnchor } from '../../shared/attestation/anchors.ts';
 import type { LoadedModel } from '../../shared/evidence/evidence.ts';
 import { decodeReceiptClaims, parseReceipt } from '../../shared/receipt/decode.ts';
 import { readReceiptKey } from '../../shared/receipt/key.ts';
 import { expectAnswer, expectRequest, verifyReceipt } from '../../shared/receipt/verify.ts';
-import { DEPLOYMENT, IRIS, startPlatform } from '../client/test-enclave.ts';
+import { IRIS, newReceiptIssuer, startPlatform } from '../client/test-enclave.ts';
 
 const HEAD = {
   method: 'POST',
@@ -37,23 +36,26 @@ function issuer(changes: Partial<ReceiptSource> = {}) {
   return { issuer: made, asked, time };
 }
 
+async function begun(made: ReceiptIssuer, models: readonly LoadedModel[] = [IRIS]): Promise<PendingReceipt> {
+  const pending = made.begin(models, HEAD);
+  for (const byte of BODY) pending.readRequest(Uint8Array.of(byte));
+  await pending.vouch('iris');
+  return pending;
+}
+
 async function issue(made: ReceiptIssuer, models: readonly LoadedModel[] = [IRIS]) {
-  const pending = await made.begin(models, 'iris', HEAD, BODY);
-  pending.answer(ANSWER);
-  pending.update(Buffer.from('answer'));
+  const pending = await begun(made, models);
+  pending.beginAnswer(ANSWER);
+  pending.readAnswer(Buffer.from('answer'));
   return { salt: pending.salt, ...parseReceipt(pending.finish()).untrusted };
 }
 
 it('a receipt leads from the root to the exchange', async () => {
   const platform = await startPlatform();
-  const made = new ReceiptIssuer({
-    nsm: platform.nsm,
-    deploymentSha384: createHash('sha384').update(DEPLOYMENT).digest(),
-    now: () => new Date(),
-  });
-  const pending = await made.begin([IRIS], 'iris', HEAD, BODY);
-  pending.answer(ANSWER);
-  for (const byte of BODY) pending.update(Uint8Array.of(byte));
+  const made = newReceiptIssuer(platform);
+  const pending = await begun(made);
+  pending.beginAnswer(ANSWER);
+  for (const byte of BODY) pending.readAnswer(Uint8Array.of(byte));
   const receipt = verifyReceipt(parseReceipt(pending.finish()), {
     anchors: [simulationAnchor(platform.ca.rootPem)],
     at: new Date(),
@@ -76,17 +78,14 @@ it('its document carries the key, the models and the deployment, and nothing of 
 
 it('receipts are numbered without gaps, and dated when their answer is complete', async () => {
   const { issuer: made, time } = issuer();
-  const [first, second] = [
-    await made.begin([IRIS], 'iris', HEAD, BODY),
-    await made.begin([IRIS], 'iris', HEAD, BODY),
-  ];
+  const [first, second] = [await begun(made), await begun(made)];
   time.ms += 5000;
-  second.answer(ANSWER);
+  second.beginAnswer(ANSWER);
   expect(parseReceipt(second.finish()).untrusted).toMatchObject({
     sequence: 1,
     timestampMs: START_MS + 5000,
   });
-  first.answer(ANSWER);
+  first.beginAnswer(ANSWER);
   expect(parseReceipt(first.finish()).untrusted.sequence).toBe(2);
   expect((await issue(made)).sequence).toBe(3);
 });
@@ -101,8 +100,8 @@ it('each has a salt of its own, so that equal exchanges have different digests',
 
 it('the salt is not in the receipt', async () => {
   const { issuer: made } = issuer();
-  const pending = await made.begin([IRIS], 'iris', HEAD, BODY);
-  pending.answer(ANSWER);
+  const pending = await begun(made);
+  pending.beginAnswer(ANSWER);
   expect(Buffer.from(pending.finish()).includes(Buffer.from(pending.salt))).toBe(false);
 });
 
@@ -158,15 +157,29 @@ it('where the NSM fails there is no receipt, and the next request asks again', a
 
 it('an answer has one beginning and one end', async () => {
   const { issuer: made } = issuer();
-  const pending = await made.begin([IRIS], 'iris', HEAD, BODY);
-  expect(() => pending.update(BODY)).toThrow(TypeError);
+  const pending = await begun(made);
+  expect(() => pending.readAnswer(BODY)).toThrow(TypeError);
   expect(() => pending.finish()).toThrow(TypeError);
-  pending.answer(ANSWER);
-  expect(() => pending.answer(ANSWER)).toThrow(TypeError);
+  pending.beginAnswer(ANSWER);
+  expect(() => pending.beginAnswer(ANSWER)).toThrow(TypeError);
   pending.finish();
   expect(() => pending.finish()).toThrow();
-  expect(() => pending.update(BODY)).toThrow();
+  expect(() => pending.readAnswer(BODY)).toThrow();
   expect((await issue(made)).sequence).toBe(2);
+});
+
+it('an answer that nobody was asked for has no receipt', () => {
+  const { issuer: made, asked } = issuer();
+  const pending = made.begin([IRIS], HEAD);
+  pending.beginAnswer(ANSWER);
+  expect(() => pending.finish()).toThrow(TypeError);
+  expect(asked).toHaveLength(0);
+});
+
+it('a request that is read no further has one digest', async () => {
+  const pending = await begun(issuer().issuer);
+  expect(() => pending.readRequest(BODY)).toThrow();
+  await expect(pending.vouch('iris')).rejects.toThrow();
 });
 
 it('two enclaves have two keys', () => {

@@ -13,6 +13,7 @@ import type { EvidenceIssuer } from '../../enclave/evidence.ts';
 import type { ModelLifecycle } from '../../enclave/models/lifecycle.ts';
 import type { ModelSet, ServedModel } from '../../enclave/models/model-set.ts';
 import { ModelRegistry } from '../../enclave/models/registry.ts';
+import { ReceiptIssuer } from '../../enclave/receipts.ts';
 import type { ApiLimits } from '../../enclave/serve/limits.ts';
 import {
   type RequestEvent,
@@ -65,6 +66,15 @@ export function servedModel(engine: Engine, changes: Partial<ServedModel> = {}):
   };
 }
 
+/** Receipts over a document that says nothing: what vouches for them is not the server's business. */
+export function echoReceipts(attest = async () => Uint8Array.of(1)): ReceiptIssuer {
+  return new ReceiptIssuer({
+    nsm: { attest },
+    deploymentSha384: new Uint8Array(48),
+    now: () => new Date(),
+  });
+}
+
 /** An engine in this process, for tests of what stands before it. */
 export function fakeEngine(
   metadata: ModelMetadata,
@@ -102,6 +112,7 @@ export async function serveForTest({
     listen: (onConnection) => listenOn(path, onConnection),
     identity: createTlsIdentity(new Date(), randomBytes(16)),
     evidence: echoEvidence(models),
+    receipts: echoReceipts(),
     models,
     limits: { ...LIMITS, ...limits },
     now: () => new Date(),
