@@ -480,6 +480,7 @@ describe('what it says of itself', () => {
       models: [],
       deploymentSha384: '',
       certificateSpkiSha256: '',
+      receiptKey: '',
       document: new Uint8Array(0),
     } as const;
     const pageFor = (pcrs: ClientExpectations['pcrs']) => {

@@ -83,6 +83,13 @@ const verified = (bytes: Uint8Array): VerifiedReceipt =>
     at: new Date(),
   });
 const header = ({ headers }: Answer, name: string) => headers[name] as string | undefined;
+/** A refusal whose request was not read ends its connection. */
+async function askAnew(method: string, path: string, body: string | undefined, headers: Record<string, string>) {
+  const other = await server.connect();
+  const answer = await other.ask(method, path, body, headers);
+  other.close();
+  return answer;
+}
 const saltOf = (answer: Answer) => parseSalt(header(answer, 'strongroom-receipt-salt'));
 const headOf = (answer: Answer): AnswerHead => ({
   status: answer.status,
@@ -107,7 +114,8 @@ describe('a whole answer', () => {
     expect(answer.status).toBe(200);
     const encoded = header(answer, 'strongroom-receipt') as string;
     expect(encoded).toMatch(/^[\w-]+$/);
-    expect(encoded.length).toBeLessThan(8_000);
+    // Node's clients take 16 KiB of headers altogether, curl and Python's far more.
+    expect(encoded.length).toBeLessThan(12_000);
     const receipt = verified(Buffer.from(encoded, 'base64url'));
     expectRequest(receipt, saltOf(answer), requestTo(TENSORS), [Buffer.from(question)]);
     expectAnswer(receipt, saltOf(answer), headOf(answer), [answer.body]);
@@ -150,28 +158,27 @@ describe('a whole answer', () => {
   });
 
   it('whose request came byte by byte has one of the whole body', async () => {
-    const answer = await new Promise<Buffer>((resolve) => {
-      const { socket } = connection;
-      const parts: Buffer[] = [];
-      socket.on('data', function take(part: Buffer) {
+    const other = await server.connect();
+    const parts: Buffer[] = [];
+    const whole = new Promise<string>((resolve) => {
+      other.socket.on('data', (part: Buffer) => {
         parts.push(part);
         const text = Buffer.concat(parts).toString('latin1');
-        const size = /content-length: (\d+)\r\n.*?\r\n\r\n(.*)$/is.exec(text);
-        if (size?.[2]?.length !== Number(size?.[1])) return;
-        socket.off('data', take);
-        resolve(Buffer.concat(parts));
+        if (text.includes('"outputs"')) resolve(text);
       });
-      const head = `POST ${TENSORS} HTTP/1.1\r\nhost: enclave\r\ncontent-type: application/json\r\nstrongroom-receipt: 1\r\ntransfer-encoding: chunked\r\n\r\n`;
-      socket.write(head);
-      for (const byte of question) socket.write(`1\r\n${byte}\r\n`);
-      socket.write('0\r\n\r\n');
     });
-    const text = answer.toString('latin1');
+    const head = ['host: enclave', 'content-type: application/json', 'strongroom-receipt: 1'];
+    other.socket.write(
+      `POST ${TENSORS} HTTP/1.1\r\n${head.join('\r\n')}\r\ntransfer-encoding: chunked\r\n\r\n`,
+    );
+    for (const byte of question) other.socket.write(`1\r\n${byte}\r\n`);
+    other.socket.write('0\r\n\r\n');
+    const text = await whole;
+    other.close();
     const found = /strongroom-receipt: ([\w-]+)/.exec(text)?.[1] ?? '';
     const salt = parseSalt(/strongroom-receipt-salt: ([\w-]+)/.exec(text)?.[1]);
-    expectRequest(verified(Buffer.from(found, 'base64url')), salt, requestTo(TENSORS), [
-      Buffer.from(question),
-    ]);
+    const receipt = verified(Buffer.from(found, 'base64url'));
+    expectRequest(receipt, salt, requestTo(TENSORS), [Buffer.from(question)]);
   });
 });
 
@@ -253,7 +260,7 @@ describe('no receipt', () => {
   it.each(['', '0', '2', 'true', '1, 1', ' 1x'])(
     'comes for the value %j, which is refused',
     async (value) => {
-      const answer = await connection.ask('POST', TENSORS, question, { 'strongroom-receipt': value });
+      const answer = await askAnew('POST', TENSORS, question, { 'strongroom-receipt': value });
       expect([answer.status, answer.json.code]).toEqual([400, 'API_INVALID']);
       expect(answer.json.error).toBe('Strongroom-Receipt: expected 1');
     },
@@ -262,7 +269,7 @@ describe('no receipt', () => {
   it.each(['/v2', '/v2/models/tensors', '/v1/models', '/v2/health/live'])(
     'is given on %s, where asking for one is refused',
     async (path) => {
-      const answer = await connection.ask('GET', path, undefined, ASKED);
+      const answer = await askAnew('GET', path, undefined, ASKED);
       expect(answer.status).toBe(400);
       expect(answer.body.toString()).toContain('Strongroom-Receipt: this path gives no receipts');
     },
@@ -273,7 +280,7 @@ describe('no receipt', () => {
     ['a model that is not there', '/v2/models/none/infer', question, 404],
     ['a text model asked for tensors', '/v2/models/texts/infer', question, 404],
   ])('comes with a refusal: %s', async (_what, path, body, status) => {
-    const answer = await connection.ask('POST', path, body, { ...ASKED, ...JSON_TYPE });
+    const answer = await askAnew('POST', path, body, { ...ASKED, ...JSON_TYPE });
     expect(answer.status).toBe(status);
     expect(header(answer, 'strongroom-receipt')).toBeUndefined();
     expect(header(answer, 'strongroom-receipt-salt')).toBeUndefined();
