@@ -84,7 +84,12 @@ const verified = (bytes: Uint8Array): VerifiedReceipt =>
   });
 const header = ({ headers }: Answer, name: string) => headers[name] as string | undefined;
 /** A refusal whose request was not read ends its connection. */
-async function askAnew(method: string, path: string, body: string | undefined, headers: Record<string, string>) {
+async function askAnew(
+  method: string,
+  path: string,
+  body: string | undefined,
+  headers: Record<string, string>,
+) {
   const other = await server.connect();
   const answer = await other.ask(method, path, body, headers);
   other.close();
