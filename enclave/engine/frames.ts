@@ -117,7 +117,9 @@ export function readFrameSync(descriptor: number): Frame | undefined {
 }
 
 export function writeFrameSync(descriptor: number, header: object, body: readonly Uint8Array[]): void {
-  for (const part of encodeFrame(header, body)) {
+  const [prefix = new Uint8Array(), headerBytes = new Uint8Array(), ...rest] = encodeFrame(header, body);
+  // One call for the two that every frame has: most have nothing else.
+  for (const part of [Buffer.concat([prefix, headerBytes]), ...rest]) {
     for (let offset = 0; offset < part.length; ) offset += writeSync(descriptor, part, offset);
   }
 }

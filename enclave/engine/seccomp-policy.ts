@@ -115,6 +115,10 @@ const IOCTL_REQUESTS = [0x5401, 0x5450, 0x5451, 0x5421, 0x541b];
 /** PR_SET_NAME, PR_GET_NAME, and PR_SET_VMA, by which allocators name their memory. */
 const PRCTL_OPTIONS = [15, 16, 0x53564d41];
 
+/** arch/x86/include/uapi/asm/prctl.h, and Documentation/arch/x86/xstate.rst, "Feature enabling". */
+const ARCH_REQ_XCOMP_PERM = 0x1023;
+const XFEATURE_XTILE_DATA = 18;
+
 const oneOf = (argument: Condition['argument'], values: readonly number[]): Condition[][] =>
   values.map((equals) => [{ argument, equals }]);
 
@@ -142,6 +146,16 @@ function conditionalCalls(ownPid: number): Readonly<Record<string, Conditional>>
     prctl: { numbers: [157, 167], allow: oneOf(0, PRCTL_OPTIONS) },
     // abort() signals the process itself; nobody else may be signalled.
     tgkill: { numbers: [234, 131], allow: [[{ argument: 0, equals: ownPid }]] },
+    // llama.cpp asks for the tiles of AMX, and is several times slower without them; nothing else is asked this way.
+    arch_prctl: {
+      numbers: [158, null],
+      allow: [
+        [
+          { argument: 0, equals: ARCH_REQ_XCOMP_PERM },
+          { argument: 1, equals: XFEATURE_XTILE_DATA },
+        ],
+      ],
+    },
     // Reading its own limits (pid 0, no new limit).
     prlimit64: {
       numbers: [302, 261],

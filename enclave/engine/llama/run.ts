@@ -179,6 +179,7 @@ class TextServer {
   async serve(): Promise<never> {
     let embedding = this.#embedNext();
     for (;;) {
+      if (this.#embeddings.length > 0) this.#options.scheduler.flush();
       const { done } = await embedding.next();
       if (done === true) embedding = this.#embedNext();
       const worked = await this.#options.scheduler.step();

@@ -44,6 +44,8 @@ interface Sequence {
 export class Scheduler {
   readonly #options: SchedulerOptions;
   readonly #sequences = new Map<number, Sequence>();
+  /** Said while the next batch is computed, so that nobody waits for it to be written. */
+  readonly #unsaid: TextAnswer[] = [];
   /** Takes the most likely token of what the model says, with nothing between: for its probabilities. */
   readonly #plainSampler: Sampler;
 
@@ -98,10 +100,13 @@ export class Scheduler {
     for (const sequence of this.#sequences.values()) {
       if (!sequence.cancelled) continue;
       this.#free(sequence);
-      this.#options.say({ kind: 'cancelled', id: sequence.id });
+      this.#unsaid.push({ kind: 'cancelled', id: sequence.id });
     }
     const planned = this.#plan();
-    if (planned.length === 0) return false;
+    if (planned.length === 0) {
+      this.flush();
+      return false;
+    }
     const { context, batchTokens } = this.#options;
     context.initBatch(batchTokens);
     const sampled: { readonly sequence: Sequence; readonly index: number }[] = [];
@@ -110,12 +115,19 @@ export class Scheduler {
       const [index] = context.addToBatch(sequence.index, sequence.position, tokens, Uint32Array.from(last));
       sequence.position += tokens.length;
       sequence.pending = sequence.pending.subarray(tokens.length);
-      if (index === undefined) this.#options.say({ kind: 'working', id: sequence.id });
+      if (index === undefined) this.#unsaid.push({ kind: 'working', id: sequence.id });
       else sampled.push({ sequence, index });
     }
-    await context.decodeBatch();
+    const decoded = context.decodeBatch();
+    this.flush();
+    await decoded;
     await Promise.all(sampled.map(({ sequence, index }) => this.#sample(sequence, index)));
     return true;
+  }
+
+  /** Says what the last step has left to say. */
+  flush(): void {
+    for (const answer of this.#unsaid.splice(0)) this.#options.say(answer);
   }
 
   /** Those that generate first, one token each; prompts share what room is left. */
@@ -183,14 +195,14 @@ export class Scheduler {
   }
 
   #say({ id, topLogprobs }: Sequence, { text, tokens }: Emitted): void {
-    this.#options.say({ kind: 'text', id, text, ...(topLogprobs === undefined ? {} : { tokens }) });
+    this.#unsaid.push({ kind: 'text', id, text, ...(topLogprobs === undefined ? {} : { tokens }) });
   }
 
   #end(sequence: Sequence, reason: 'stop' | 'length', last: Emitted): void {
     const { id, promptTokens, completionTokens } = sequence;
     if (last.text !== '' || last.tokens.length > 0) this.#say(sequence, last);
     this.#free(sequence);
-    this.#options.say({ kind: 'end', id, reason, promptTokens, completionTokens });
+    this.#unsaid.push({ kind: 'end', id, reason, promptTokens, completionTokens });
   }
 
   /** Nothing of a request stays in the context for the next one. */

@@ -422,6 +422,14 @@ describe.each(ARCHITECTURES)('what an engine may ask of the kernel on $name', (t
     }
   });
 
+  it.runIf(table.name === 'x64')('arch_prctl asks for the tiles of AMX, and for nothing else', () => {
+    const arch_prctl = 158;
+    expect(run(arch_prctl, 0x1023, 18)).toBe(SECCOMP_RET_ALLOW);
+    expect(run(arch_prctl, 0x1023, 17)).toBe(REFUSED);
+    expect(run(arch_prctl, 0x1002 /* ARCH_SET_FS */, 18)).toBe(REFUSED);
+    expect(run(arch_prctl, 0x1012 /* ARCH_SET_CPUID */, 0)).toBe(REFUSED);
+  });
+
   it('signals nobody but itself', () => {
     expect(run(table.tgkill, PID, PID, 6)).toBe(SECCOMP_RET_ALLOW);
     expect(run(table.tgkill, PID - 1, PID - 1, 0)).toBe(REFUSED);
