@@ -123,6 +123,8 @@ export class TlsSession {
     await new Promise((resolve) => setImmediate(resolve));
     clearTimeout(this.#deadline);
     if (this.#failure !== undefined) throw this.#failure;
+    // A connection that waits for its first request is no reason for the program to go on.
+    this.#socket.unref();
   }
 
   get alive(): boolean {
@@ -139,6 +141,7 @@ export class TlsSession {
     this.#released = true;
     clearTimeout(this.#deadline);
     this.#detach();
+    this.#socket.ref();
     return this.#socket;
   }
 

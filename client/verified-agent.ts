@@ -1,3 +1,4 @@
+import { setMaxListeners } from 'node:events';
 import { Dispatcher, Dispatcher1Wrapper } from 'undici';
 import { codeOf } from '../shared/errors.ts';
 import { AnswerGuard } from './answer-guard.ts';
@@ -64,6 +65,8 @@ export class VerifiedAgent extends Dispatcher {
     this.#origin = parseOrigin(url);
     this.#expected = checkExpectations(expectations);
     this.#options = checkOptions(options);
+    // One for each connection that is being opened or waits for its first request.
+    setMaxListeners(0, this.#stopped.signal);
   }
 
   get origin(): string {

@@ -519,3 +519,67 @@ describe('the agent', () => {
     await eventually(() => silent.connections[0]?.destroyed).toBe(true);
   });
 });
+
+describe('under everything at once', () => {
+  test('each request is sent at most once and settled, and the pool keeps its bound', async () => {
+    const seen = new Map<string, number>();
+    let open = 0;
+    let mostOpen = 0;
+    const identity = newIdentity();
+    const { serve, server: http } = honestHttp(newIssuer(platform, identity), (request, response, body) => {
+      seen.set(body, (seen.get(body) ?? 0) + 1);
+      const kind = Number(body) % 8;
+      if (kind === 0) request.socket.destroy();
+      else if (kind === 1) response.writeHead(200, { connection: 'close' }).end(body);
+      else if (kind === 2) setTimeout(() => response.end(body), 5);
+      else if (kind === 3) {
+        response.write(body);
+        setImmediate(() => response.socket?.destroy());
+      } else if (kind === 4) {
+        response.end(body);
+        setTimeout(() => response.socket?.destroy(), 1);
+      } else response.end(body);
+    });
+    http.keepAliveTimeout = 3;
+    const server = await startRawServer(
+      () => identity,
+      (socket, index) => {
+        mostOpen = Math.max(mostOpen, ++open);
+        socket.once('close', () => open--);
+        // Some connections end while they are being verified.
+        if (index % 7 === 5) socket.destroy();
+        else serve(socket);
+      },
+    );
+    cleanups.push(() => server.close());
+    const client = await verified(server, { connections: 3, reverifyAfterMs: 200 });
+    const outcomes = await Promise.all(
+      Array.from({ length: 120 }, async (_, i) => {
+        const abort = new AbortController();
+        if (i % 11 === 3) setTimeout(() => abort.abort(), i % 40);
+        await delay(i % 50);
+        try {
+          const options = { method: 'POST', body: `${i}`, signal: abort.signal };
+          const answer = await (await client.fetch('/x', options)).text();
+          return answer === `${i}` ? 'answered' : `the answer ${answer} of another`;
+        } catch (error) {
+          return strongroomErrorIn(error)?.code ?? (error as Error).name;
+        }
+      }),
+    );
+    const expected = [
+      'answered',
+      'CLIENT_ANSWER_LOST',
+      'CLIENT_CONNECTION_LOST',
+      'CLIENT_UNREACHABLE',
+      'AbortError',
+    ];
+    expect(expected).toEqual(expect.arrayContaining([...new Set(outcomes)]));
+    expect(outcomes.filter((outcome) => outcome === 'answered').length).toBeGreaterThan(50);
+    expect([...seen].filter(([, times]) => times > 1)).toEqual([]);
+    // One that its client has ended may not have ended yet where it is counted.
+    expect(mostOpen).toBeLessThanOrEqual(3 * 2);
+    await client.close();
+    await eventually(() => open).toBe(0);
+  });
+});

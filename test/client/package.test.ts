@@ -59,10 +59,10 @@ afterAll(async () => {
 });
 
 /** Runs a script beside the installed package. */
-async function runInstalled(script: string): Promise<string> {
+async function runInstalled(script: string, signal?: AbortSignal): Promise<string> {
   await writeFile(join(folder, 'script.js'), script);
   const flags = ['--no-experimental-strip-types', '--require', './no-native.cjs'];
-  return (await run(NODE_22, [...flags, 'script.js'], { cwd: folder })).stdout;
+  return (await run(NODE_22, [...flags, 'script.js'], { cwd: folder, ...(signal && { signal }) })).stdout;
 }
 
 async function examples(): Promise<readonly string[]> {
@@ -108,6 +108,18 @@ test("the README's examples for OpenAI's client and for undici run, and so does 
     await enclave.close();
   `);
   expect(output).toBe('a b c\ntiny\nlist\n');
+});
+
+test('a program that forgets to close ends all the same', async () => {
+  const connected = `
+    import { connect, readExpectationsFile } from '@strongroom/client';
+    const enclave = await connect('${enclave.url}', await readExpectationsFile('expectations.json'));
+  `;
+  // The enclave itself would end an idle connection after a minute.
+  const patience = AbortSignal.timeout(30_000);
+  expect(await runInstalled(`${connected} console.log('connected');`, patience)).toBe('connected\n');
+  const used = `${connected} console.log((await (await enclave.fetch('/v1/models')).json()).object);`;
+  expect(await runInstalled(used, patience)).toBe('list\n');
 });
 
 test('it refuses with the same codes', async () => {

@@ -32,6 +32,8 @@ import {
   type TestEnclave,
   type TestPlatform,
 } from '../client/test-enclave.ts';
+import { CHROMIUM, look, openBrowser } from '../support/browser.ts';
+import { testCa, testClient } from '../support/client-certificates.ts';
 import { eventually } from '../support/eventually.ts';
 
 const run = promisify(execFile);
@@ -157,6 +159,48 @@ describe('curl', () => {
       expect(stdout).toBe('3000000');
     }
   });
+});
+
+test("Python's own client asks and reads a stream", async () => {
+  const script = `
+import json, sys, urllib.request
+def post(path, body):
+    request = urllib.request.Request(sys.argv[1] + path, json.dumps(body).encode(), {"content-type": "application/json"})
+    return urllib.request.build_opener(urllib.request.ProxyHandler({})).open(request)
+asked = {"model": "tiny", "messages": [{"role": "user", "content": "hello python"}]}
+print(json.load(post("/v1/chat/completions", asked))["choices"][0]["message"]["content"])
+for line in post("/v1/chat/completions", {**asked, "stream": True}):
+    if line.startswith(b"data: {"):
+        for choice in json.loads(line[6:])["choices"]:
+            print(choice["delta"].get("content", ""), end="|")
+`;
+  const { stdout } = await run('/usr/bin/python3', ['-c', script, proxy.url]);
+  expect(stdout).toBe('hello python\n|hello| python||');
+});
+
+test('shows its client certificate to an enclave that asks for one', async () => {
+  const ca = testCa();
+  const { cert, key } = testClient(ca, { uris: ['spiffe://example.org/app'] });
+  const [certFile, keyFile] = [join(folder, 'client.pem'), join(folder, 'client.key')];
+  await writeFile(certFile, cert);
+  await writeFile(keyFile, key);
+  const identity = newIdentity();
+  const { serve } = honestHttp(newIssuer(platform, identity), stub.handler);
+  const shown: (string | undefined)[] = [];
+  const server = await startRawServer(
+    () => identity,
+    (socket) => {
+      shown.push(socket.getPeerX509Certificate()?.subjectAltName);
+      serve(socket);
+    },
+    { ca: ca.pem, requestCert: true, rejectUnauthorized: true },
+  );
+  const admitted = await startProxy(server.url, ['--client-cert', certFile, '--client-key', keyFile]);
+  expect((await openai(admitted.url).models.list()).data).toHaveLength(1);
+  expect(shown).toEqual(['URI:spiffe://example.org/app']);
+  await admitted.end();
+  await expect(startProxy(server.url)).rejects.toMatchObject({ code: 'CLIENT_CERTIFICATE_REQUIRED' });
+  server.close();
 });
 
 describe("OpenAI's client", () => {
@@ -494,6 +538,26 @@ describe('what it says of itself', () => {
       expect(pageFor(pcrs)).toContain('partly verified');
     }
   });
+
+  test.skipIf(CHROMIUM === undefined)(
+    'as a page that a browser shows as it should: nothing fetched, readable, light and dark, wide and narrow',
+    async () => {
+      const { body } = await ask({ path: '/' });
+      const browser = await openBrowser();
+      try {
+        for (const [width, colours] of [
+          [1100, 'light'],
+          [400, 'dark'],
+        ] as const) {
+          const seen = await look(browser, body, { width, colours });
+          expect(seen).toMatchObject({ fetched: [], complaints: [], overflowPx: 0, faint: [] });
+          expect(seen.measured).toBeGreaterThan(20);
+        }
+      } finally {
+        await browser.close();
+      }
+    },
+  );
 
   test('as JSON', async () => {
     const { body } = await ask({ path: '/strongroom.json' });
