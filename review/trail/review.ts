@@ -14,6 +14,8 @@ import {
   type TrailWitness,
 } from './report.ts';
 
+/** From then on nobody asks for the minute. */
+const LONG_MS = 3 * 24 * 3600 * 1000;
 const GROUPS_MAX = 2000;
 const ROWS_MAX = 24;
 const KEYS_MAX = 1000;
@@ -164,7 +166,7 @@ export class TrailReview {
 
   #row({ lane, image, objection }: Judgement): number {
     const objected = objection !== undefined && rank(objection.severity) <= rank('medium');
-    const name = nameOfRow(lane, image, objected);
+    const name = nameOfRow(lane, image, objected ? objection.code : undefined);
     const known = this.#rowByName.get(name);
     if (known !== undefined) return known;
     if (this.#rows.length >= ROWS_MAX) return this.#rows.length - 1;
@@ -214,19 +216,23 @@ export class TrailReview {
 
   #sentence(verdict: TrailVerdict, failing: readonly TrailFinding[], uses: readonly TrailUse[]): string {
     const { reviewed, records } = this.#counts;
-    const key = this.#expected.keys.length === 1 ? 'the key' : 'the keys';
+    const one = this.#expected.keys.length === 1 || this.#keys.size === 1;
+    const key = one ? 'the key' : 'the keys';
+    const was = one ? 'was' : 'were';
     if (verdict === 'UNREADABLE') {
       return 'Cannot say: not everything could be read, and what was read shows nothing to object to.';
     }
     if (reviewed === 0) return `Cannot say: none of ${number(records)} records is about ${key}.`;
-    const when = `Between ${day(this.#fromMs)} and ${day(this.#toMs)}`;
+    const long = this.#toMs - this.#fromMs > LONG_MS;
+    const told = (ms: number) => (long ? day(ms).slice(0, 10) : day(ms));
+    const when = `Between ${told(this.#fromMs)} and ${told(this.#toMs)}`;
     if (verdict === 'UNDECIDED') {
-      return `${when} ${key} was used ${times(this.#undecided)} by images that cannot be named: no release manifests were given.`;
+      return `${when} ${key} ${was} used ${times(this.#undecided)} by images that cannot be named: no release manifests were given.`;
     }
     if (verdict === 'CLEAN') {
       const images = [...new Set(uses.map(({ image }) => image).filter((image) => image !== null))];
       const by = images.length === 0 ? 'never by an enclave' : `by ${list(images)}`;
-      return `${when} ${key} was used ${times(this.#counts.attested)} with attestation, ${by}; nothing to object to.`;
+      return `${when} ${key} ${was} used ${times(this.#counts.attested)} with attestation, ${by}; nothing to object to.`;
     }
     const kinds = new Map<TrailCode, number>();
     for (const { code, count } of failing) kinds.set(code, (kinds.get(code) ?? 0) + count);
@@ -264,18 +270,21 @@ function isExactKey(asked: string, found: string): boolean {
   return asked.startsWith('arn:') && found.startsWith('arn:') ? asked === found : isSameKey(asked, found);
 }
 
-function nameOfRow(lane: Lane, image: string | undefined, objected: boolean): string {
+function nameOfRow(lane: Lane, image = 'attested', objection?: TrailCode): string {
   switch (lane) {
     case 'attested':
-      return `${image ?? 'attested'}${objected ? ' (objected)' : ''}`;
+      if (objection === undefined || objection === 'debug-image') return image;
+      return objection === 'unknown-image'
+        ? `unknown ${image}`
+        : `${image}, ${objection.replaceAll('-', ' ')}`;
     case 'unattested':
       return 'no attestation';
     case 'refused':
-      return objected ? 'refused' : 'failed';
+      return objection === undefined ? 'failed' : 'refused';
     case 'control':
-      return objected ? 'control of the key' : 'upkeep of the key';
+      return objection === undefined ? 'upkeep of the key' : 'control of the key';
     case 'other':
-      return objected ? 'sealing by strangers' : 'sealing and looking';
+      return objection === undefined ? 'sealing and looking' : 'sealing by strangers';
   }
 }
 

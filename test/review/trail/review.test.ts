@@ -281,7 +281,9 @@ describe('for people', () => {
     const report = await shown();
     const page = trailHtml(report);
     expect(page).toContain('<h1>CRITICAL: ');
-    expect(page).toMatch(/<svg class="picture" role="img" aria-label="Events between 2026-11-30 and /);
+    expect(page).toMatch(
+      /<svg class="picture wide-only" role="img" aria-label="Events between 2026-11-30 and /,
+    );
     expect(page).toContain('strongroom 1.4.0');
     expect(page).not.toContain('<script');
     for (const character of ['\u001b', '\u202e']) expect(page).not.toContain(character);
