@@ -200,7 +200,6 @@ class Comparer {
   *#neighbours(request: PolicyRequest, { action, attestation, fixed }: Question): Generator<PolicyRequest> {
     const keys = new Map(this.#conditions.map(({ key }) => [asciiLower(key), key]));
     for (const [lower, key] of keys) {
-      if (DERIVED.test(lower) || fixed?.[lower] !== undefined || !actionHasKey(action, lower)) continue;
       if (isAttestationKey(lower)) {
         const register = lower.slice(ATTESTATION_PREFIX.length);
         for (const value of attestation?.registers.get(register) ?? []) {
@@ -209,6 +208,7 @@ class Comparer {
         }
         continue;
       }
+      if (DERIVED.test(lower) || fixed?.[lower] !== undefined || !actionHasKey(action, lower)) continue;
       const values = valuesFor(this.#about(lower));
       const context = ENCRYPTION_CONTEXT.exec(key)?.[1];
       if (context !== undefined) {
