@@ -186,6 +186,11 @@ class AnswerHash {
     this.#tail = held.subarray(settled);
   }
 
+  /** Whether what is held back has the last event of a stream. */
+  get hasLastEvent(): boolean {
+    return this.#tail.includes(LAST_EVENT);
+  }
+
   finish(): { readonly digest: Uint8Array; readonly receipt: Uint8Array | undefined } {
     const ending = this.#isStream ? readStreamEnding(this.#tail) : undefined;
     this.#hash.update(this.#tail.subarray(0, this.#tail.length - (ending?.endingBytes ?? 0)));
@@ -193,6 +198,8 @@ class AnswerHash {
   }
 }
 
+/** No event before it can hold these bytes: they are JSON, which has no line breaks. */
+const LAST_EVENT = 'data: [DONE]\n\n';
 /** The ending, and the end of the block before it. */
 const HELD_BACK_BYTES = STREAM_ENDING_MAX_BYTES + 2;
 
@@ -222,12 +229,31 @@ function hashing(
         }
       },
       async cancel(reason) {
-        fail(missing('the answer was not read to its end'));
-        await reader.cancel(reason);
+        try {
+          // OpenAI's client reads no further than the last event, and the receipt comes after it.
+          if (!hash.hasLastEvent) throw missing('the answer was not read to its end');
+          await readRest(reader, hash);
+          finish();
+        } catch (error) {
+          fail(error);
+          await reader.cancel(reason);
+        }
       },
     },
     { highWaterMark: 0 },
   );
+}
+
+/** What can follow the last event: its receipt, and no more. */
+async function readRest(reader: ReadableStreamDefaultReader<Uint8Array>, hash: AnswerHash): Promise<void> {
+  let leftBytes = STREAM_ENDING_MAX_BYTES;
+  for (;;) {
+    const { done, value } = await reader.read();
+    if (done) return;
+    leftBytes -= value.length;
+    if (leftBytes < 0) throw missing('more than a receipt follows the last event');
+    hash.update(value);
+  }
 }
 
 function missing(why: string, cause?: unknown): ReceiptError {

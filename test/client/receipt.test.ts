@@ -228,6 +228,16 @@ describe('a receipt of a stream', () => {
     expect(await codeOf(response)).toBe('RECEIPT_MISSING');
   });
 
+  it('is there for a reader that leaves after the last event, as some do', async () => {
+    respond = streamed((ending) => ending);
+    const response = await post('{}');
+    const reader = (response.body as ReadableStream<Uint8Array>).getReader();
+    let text = '';
+    while (!text.includes('[DONE]')) text += Buffer.from((await reader.read()).value ?? []).toString();
+    await reader.cancel();
+    expect((await receiptOf(response)).model).toEqual(IRIS);
+  });
+
   it('is missing where the answer is not read to its end', async () => {
     respond = streamed((ending) => ending);
     const response = await post('{}');

@@ -3,7 +3,7 @@
  * in its confined process, and asked by what people already have: OpenAI's client, curl, and the terminal.
  */
 import { execFile } from 'node:child_process';
-import { mkdtempSync, rmSync } from 'node:fs';
+import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { PassThrough, Readable } from 'node:stream';
@@ -11,8 +11,17 @@ import { text } from 'node:stream/consumers';
 import { promisify } from 'node:util';
 import OpenAI, { BadRequestError, NotFoundError } from 'openai';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
-import { connect, strongroomErrorIn, VerifiedAgent, type VerifiedEnclave } from '../../client/index.ts';
+import {
+  type ClientExpectations,
+  connect,
+  receiptOf,
+  strongroomErrorIn,
+  VerifiedAgent,
+  type VerifiedEnclave,
+  withReceipts,
+} from '../../client/index.ts';
 import { command as askCommand } from '../../scripts/commands/ask.ts';
+import { command as receiptCommand } from '../../scripts/commands/receipt-verify.ts';
 import { writeClientFiles } from '../../scripts/local/client-files.ts';
 import { pcrsOf, prepareRelease } from '../../scripts/local/release.ts';
 import { VerifyingProxy } from '../../scripts/proxy/proxy.ts';
@@ -33,6 +42,7 @@ let enclave: VerifiedEnclave;
 let openai: OpenAI;
 let proxy: VerifyingProxy;
 let expectations: string;
+let expected: ClientExpectations;
 beforeAll(async () => {
   folder = mkdtempSync(join(tmpdir(), 'strongroom-language-'));
   stack = await startStack();
@@ -44,7 +54,7 @@ beforeAll(async () => {
   instance = await stack.startInstance({ deployment, modelsFolder });
   await instance.serving;
   const pcrs = pcrsOf(stack, deployment);
-  const expected = {
+  expected = {
     pcrs,
     simulationRoot: stack.attestationRoot,
     models: [{ name: MODEL, minimumVersion: 1 }],
@@ -247,6 +257,60 @@ describe('at the terminal', () => {
     const { answer, verified } = JSON.parse(await ask('what is a house', ...options, '--json'));
     expect(answer).toMatchObject({ text: said, usage: { completion_tokens: expect.any(Number) } });
     expect(verified.models).toMatchObject([{ name: MODEL, version: 1 }]);
+  });
+});
+
+describe('a receipt', () => {
+  it("comes to OpenAI's client, which does not notice, with a whole answer and with a stream", async () => {
+    const client = new OpenAI({
+      baseURL: `${instance.url}/v1`,
+      apiKey: 'unused',
+      fetch: withReceipts(enclave, expected),
+      maxRetries: 0,
+    });
+    const { data, response } = await client.chat.completions
+      .create(question('what is a house'))
+      .withResponse();
+    const said = data.choices[0]?.message.content;
+    const first = await receiptOf(response);
+    expect(first.model.name).toBe(MODEL);
+
+    const streamed = await client.chat.completions
+      .create({ ...question('what is a house'), stream: true })
+      .withResponse();
+    let text = '';
+    for await (const part of streamed.data) text += part.choices[0]?.delta.content ?? '';
+    expect(text).toBe(said);
+    expect((await receiptOf(streamed.response)).sequence).toBe(first.sequence + 1);
+  });
+
+  it('of a stream that curl saved is verified offline, and that of a shorter one is not', async () => {
+    const body = JSON.stringify({ ...question('what is a house'), stream: true });
+    const [request, head, answer] = ['request.json', 'head', 'answer.sse'].map((name) => join(folder, name));
+    writeFileSync(request as string, body);
+    await run('curl', [
+      ...['--silent', '--show-error', '-N', '-D', `${head}`, '-o', `${answer}`],
+      ...['-H', 'Strongroom-Receipt: 1', '-H', 'Content-Type: application/json'],
+      ...['--data-binary', `@${request}`, `${proxy.url}/v1/chat/completions`],
+    ]);
+    const verify = async (...args: string[]) => {
+      const stdout = new PassThrough();
+      const exit = await receiptCommand.run([`${head}`, '--expect', expectations, '--json', ...args], {
+        stdin: Readable.from([]),
+        stdout,
+        stderr: new PassThrough(),
+        signal: new AbortController().signal,
+      });
+      return { exit, ...JSON.parse(String(stdout.read())) };
+    };
+    const exchange = ['--request', `${request}`, '--path', '/v1/chat/completions'];
+    expect(await verify(...exchange, '--answer', `${answer}`)).toMatchObject({ exit: 0, verified: true });
+    const saved = readFileSync(`${answer}`);
+    writeFileSync(`${answer}`, saved.subarray(saved.indexOf('\n\n') + 2));
+    expect(await verify(...exchange, '--answer', `${answer}`)).toMatchObject({
+      exit: 1,
+      code: 'RECEIPT_OTHER_ANSWER',
+    });
   });
 });
 
