@@ -28,9 +28,6 @@ export interface Circumstances {
   readonly at: Date;
 }
 
-/** How the review names the document of the image under review. */
-const REVIEWED = 'the reviewed image';
-
 export function policyReviewHtml(report: PolicyReviewReport, { toolVersion, at }: Circumstances): string {
   const findings = report.findings.map((finding, index) => shown(finding, `finding-${index + 1}`));
   return htmlPage({
@@ -69,7 +66,10 @@ function verdict(report: PolicyReviewReport): Html {
     tone,
     kicker: [badge(tone, report.verdict, true), html`<span class="soft">severity ${severity}</span>`],
     sentence,
-    more: `${found} Decided by ${report.matrix.cells.length} requests, each evaluated as KMS does.`,
+    more:
+      report.matrix.cells.length === 0
+        ? found
+        : `${found} ${report.matrix.cells.length} requests below, each answered as KMS does.`,
   });
 }
 
@@ -77,7 +77,7 @@ function contents(findings: readonly ShownFinding[]): Html | false {
   if (findings.length === 0) return false;
   return html`<ol class="contents">${findings.map(
     ({ finding, title, id }) =>
-      html`<li>${badge(toneOfSeverity(finding.severity), finding.severity)}<a href="${`#${id}`}">${title}</a></li>`,
+      html`<li>${badge(toneOfSeverity(finding.severity), finding.severity)}<span><a href="${`#${id}`}">${title}</a>${finding.statement !== null && html` <span class="soft small">${finding.statement}</span>`}</span></li>`,
   )}</ol>`;
 }
 
@@ -85,14 +85,14 @@ function matrixSection({ matrix }: PolicyReviewReport): Html | false {
   if (matrix.cells.length === 0) return false;
   const intro =
     'Every principal that the policy can mean, every kind of evidence, every action that matters.';
-  return section({ title: 'Who gets what, with which evidence', intro }, matrixPicture(matrix, REVIEWED));
+  return section({ title: 'Who gets what, with which evidence', intro }, matrixPicture(matrix));
 }
 
 function chainSection(report: PolicyReviewReport): Html | false {
-  const chain = chainOf(report, REVIEWED);
+  const chain = chainOf(report);
   if (chain === undefined) return false;
   const intro =
-    toneOfVerdict(report) === 'good'
+    toneOfVerdict(report) !== 'bad'
       ? 'What is measured, the register that holds it, the line of the policy that asks for it, the key.'
       : 'The way that is meant: what is measured, its register, the line that asks for it, the key. The findings say who goes around it.';
   return section(

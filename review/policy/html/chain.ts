@@ -8,6 +8,7 @@ import type { Policy, Statement } from '../../../shared/policy/model.ts';
 import type { Operator } from '../../../shared/policy/operators.ts';
 import { parsePolicy } from '../../../shared/policy/parse.ts';
 import type { DecidedBy, PolicyReviewReport } from '../report.ts';
+import { isReviewed } from './tones.ts';
 
 export interface Chain {
   readonly links: readonly ChainLink[];
@@ -33,21 +34,21 @@ export interface ChainLink {
 
 const SOURCES: Readonly<Record<string, string>> = {
   PCR0: 'Enclave image',
-  PCR1: 'Kernel and boot ramdisk',
+  PCR1: 'Kernel, boot ramdisk',
   PCR2: 'Application ramdisk',
   PCR3: "Parent's IAM role",
   PCR4: 'Parent instance',
-  PCR8: "Image signer's certificate",
+  PCR8: 'Image signer',
   PCR16: 'Deployment document',
 };
 /** Shown also where it is not pinned: image, host, deployment. */
 const EXPECTED = ['PCR0', 'PCR3', 'PCR16'];
 
 /** Undefined for a document that cannot be read. */
-export function chainOf(report: PolicyReviewReport, reviewed: string): Chain | undefined {
+export function chainOf(report: PolicyReviewReport): Chain | undefined {
   const policy = readPolicy(report.policy.text);
   if (policy === undefined) return undefined;
-  const deciding = decidingStatement(report, policy, reviewed);
+  const deciding = decidingStatement(report, policy);
   const pins = deciding === undefined ? [] : pinsOf(deciding);
   const registers = new Set([...EXPECTED, ...pins.map(({ register }) => register)]);
   const links = [...registers]
@@ -80,13 +81,9 @@ function readPolicy(text: string): Policy | undefined {
 }
 
 /** Of the first attested call for plaintext that the reviewed image is allowed. */
-function decidingStatement(
-  { matrix }: PolicyReviewReport,
-  policy: Policy,
-  reviewed: string,
-): Statement | undefined {
+function decidingStatement({ matrix }: PolicyReviewReport, policy: Policy): Statement | undefined {
   const decided = matrix.cells
-    .filter(({ attestation, answer }) => attestation === reviewed && answer === 'allow')
+    .filter(({ attestation, answer }) => isReviewed(attestation) && answer === 'allow')
     .filter((cell) => !allowedWithout(matrix.cells, cell))
     .flatMap(({ decidedBy }) => decidedBy)
     .filter((by) => by.policy === 'key policy');

@@ -26,12 +26,12 @@ ${remedy.patch.length > 0 && patchListing(remedy.patch)}
 
 function place({ location, statement }: Finding): Content {
   if (location === null) return statement === null ? 'outside the statements' : `statement ${statement}`;
-  const name = location.sid ?? `number ${location.index + 1}`;
+  const name = location.sid === null ? `number ${location.index + 1}` : code(location.sid);
   const lines =
     location.line === location.endLine
       ? `line ${location.line}`
       : `lines ${location.line} to ${location.endLine}`;
-  return html`statement ${code(name)}, ${lines}`;
+  return html`statement ${name}, ${lines}`;
 }
 
 /** The statement's own text; the lines of the conditions in question are marked, or all if none is singled out. */
@@ -60,10 +60,9 @@ function witnessPart(witness: Witness): Html {
   if (attestation !== null) rows.push(['Registers', registers(attestation.registers)]);
   for (const [key, values] of Object.entries(context)) rows.push([key, code(values.join(', '))]);
   for (const [key, value] of Object.entries(encryptionContext)) rows.push([`context ${key}`, code(value)]);
-  rows.push(['Decided by', decided(decidedBy, answer)]);
   return html`<h4>A request that shows it</h4><p>${principal.name} calls ${code(action)} with ${evidence}: KMS ${
     answer === 'allow' ? html`<b class="bad tone-text">allows</b>` : html`<b>refuses</b>`
-  } it.${then !== null && html` Then: ${then}`}</p>${facts(rows)}`;
+  } it.${then !== null && html` Then: ${then}`}</p>${facts([['Decided by', decided(decidedBy, answer)]])}<details class="request"><summary>The whole request</summary>${facts(rows)}</details>`;
 }
 
 function iamOf({ principal }: Witness): Content {

@@ -5,7 +5,7 @@
 import { type Content, type Html, html } from '../../html/html.ts';
 import { dot, path } from '../../html/svg.ts';
 import type { Matrix, MatrixCell } from '../report.ts';
-import { toneOfAllowed } from './tones.ts';
+import { toneOfAllowed, worstTone } from './tones.ts';
 
 interface Line {
   readonly attestations: readonly string[];
@@ -13,10 +13,12 @@ interface Line {
   readonly cells: readonly MatrixCell[];
 }
 
-export function matrixPicture(matrix: Matrix, reviewed: string): Html {
-  const rows = matrix.principals.map((principal) => ({ principal, lines: linesOf(matrix, principal) }));
+export function matrixPicture(matrix: Matrix): Html {
+  const rows = alike(
+    matrix.principals.map((principal) => ({ names: [principal], lines: linesOf(matrix, principal) })),
+  );
   const withSomething = rows.filter(({ lines }) => lines.some(({ cells }) => cells.some(isAllowed)));
-  const without = rows.filter((row) => !withSomething.includes(row)).map(({ principal }) => principal);
+  const without = rows.filter((row) => !withSomething.includes(row)).flatMap(({ names }) => names);
   const used = matrix.actions.map((action) =>
     matrix.cells.some((cell) => cell.action === action && isAllowed(cell)),
   );
@@ -32,10 +34,10 @@ export function matrixPicture(matrix: Matrix, reviewed: string): Html {
       (action) => html`<th scope="col" class="turned"><span>${action.replace(/^kms:/, '')}</span></th>`,
     )}</tr></thead>
 ${withSomething.map(
-  ({ principal, lines }) =>
-    html`<tbody>${group(principal)}${lines.map(
+  ({ names, lines }) =>
+    html`<tbody>${group(commas(names))}${lines.map(
       (line) =>
-        html`<tr><td class="evidence">${evidence(line.attestations, matrix.attestations)}</td>${shown(line.cells).map((cell) => mark(cell, line, reviewed))}</tr>`,
+        html`<tr><td class="evidence">${evidence(line.attestations, matrix.attestations)}</td>${shown(line.cells).map((cell) => mark(cell, line))}</tr>`,
     )}</tbody>`,
 )}${
   without.length > 0 &&
@@ -58,6 +60,24 @@ function linesOf({ attestations, cells }: Matrix, principal: string): Line[] {
     else known.attestations.push(attestation);
   }
   return [...lines.values()].toSorted((a, b) => allowedIn(b) - allowedIn(a));
+}
+
+interface Row {
+  readonly names: readonly string[];
+  readonly lines: readonly Line[];
+}
+
+/** Principals with the same answers, for the same reasons, stand together. */
+function alike(rows: readonly Row[]): Row[] {
+  const found = new Map<string, Row>();
+  for (const row of rows) {
+    const answers = JSON.stringify(
+      row.lines.map(({ attestations, cells }) => [attestations, cells.map(({ because }) => because)]),
+    );
+    const same = found.get(answers);
+    found.set(answers, same === undefined ? row : { ...same, names: [...same.names, ...row.names] });
+  }
+  return [...found.values()];
 }
 
 function allowedIn({ cells }: Line): number {
@@ -89,10 +109,10 @@ const WORDS = {
 } as const;
 
 /** A line that stands for several kinds of evidence has the worst tone of them. */
-function mark(cell: MatrixCell, { attestations }: Line, reviewed: string): Html {
-  const other = attestations.find((name) => name !== reviewed) ?? reviewed;
-  const tone = cell.answer === 'allow' ? toneOfAllowed({ ...cell, attestation: other }, reviewed) : 'plain';
-  return html`<td class="${`mark ${tone}`}">${sign(cell.because, WORDS[cell.because])}</td>`;
+function mark({ action, answer, because }: MatrixCell, { attestations }: Line): Html {
+  const tones = attestations.map((attestation) => toneOfAllowed(action, attestation));
+  const tone = answer === 'allow' ? worstTone(tones) : 'plain';
+  return html`<td class="${`mark ${tone}`}">${sign(because, WORDS[because])}</td>`;
 }
 
 /** A disc, a bar, a point: told apart without colour. */
@@ -107,7 +127,7 @@ function sign(because: MatrixCell['because'], label: string): Html {
 
 function legend(): Html {
   const entries: readonly (readonly [tone: string, because: MatrixCell['because'], words: string])[] = [
-    ['good', 'allow', 'allowed, with the reviewed image alone'],
+    ['good', 'allow', 'allowed, to the reviewed image alone'],
     ['bad', 'allow', 'allowed: a way to plaintext'],
     ['caution', 'allow', 'allowed: must be trusted'],
     ['plain', 'allow', 'allowed: yields no plaintext'],
