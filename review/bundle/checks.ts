@@ -58,7 +58,12 @@ export const CHECKS = [
     step: 'locked to it',
     what: 'reviewed again, the key policy gets the same verdict',
   },
-  { id: 'verdict', section: '7.2', step: 'locked to it', what: 'nobody but the reviewed image gets the key' },
+  {
+    id: 'verdict',
+    section: '7.2',
+    step: 'locked to it',
+    what: 'the verdict is a yes: only the reviewed image gets the key',
+  },
 ] as const;
 
 export type CheckId = (typeof CHECKS)[number]['id'];

@@ -9,8 +9,8 @@ import { encodeArchive, type Member } from './archive.ts';
 import { encodeIndex, sha256Of } from './bundle-index.ts';
 import { EvidenceBundleError } from './errors.ts';
 import { INDEX, largestOf, modelMember, SIGNATURE } from './members.ts';
+import { reviewAgain } from './review-again.ts';
 import { signIndex } from './signature.ts';
-import type { PolicyReviewer } from './verify.ts';
 
 export interface BundleParts {
   /** `strongroom image measure --json`, or registers alone. */
@@ -32,7 +32,6 @@ export interface BundleMaking {
   readonly at: Date;
   readonly toolVersion: string;
   readonly signer: KeyObject | undefined;
-  readonly review: PolicyReviewer;
 }
 
 /** The archive's bytes: the same for the same parts and times, but for an ECDSA signature. Throws StrongroomError for an unusable part. */
@@ -81,7 +80,7 @@ function nameOfManifest(bytes: Uint8Array): string {
   return modelMember(parseStatement(parseEnvelope(bytes).payload).name);
 }
 
-function reviewOf(parts: BundleParts, { review, at }: BundleMaking): Uint8Array {
+function reviewOf(parts: BundleParts, { at }: BundleMaking): Uint8Array {
   const { image, deployment, policy, context, suppressions, release, hostRoleArn, keyArn } = parts;
   parseDeployment(deployment);
   const registers = new Map([
@@ -89,8 +88,16 @@ function reviewOf(parts: BundleParts, { review, at }: BundleMaking): Uint8Array 
     ...(hostRoleArn === undefined ? [] : [[3, hex(pcrOfText(hostRoleArn))] as const]),
     [DEPLOYMENT_PCR, hex(pcrOfMeasuredBytes(deployment))] as const,
   ]);
-  const releases = release === undefined ? [] : [parseRelease(release)];
-  const { report } = review({ policy, registers, hostRoleArn, keyArn, context, suppressions, releases, at });
+  const { report } = reviewAgain({
+    policy,
+    registers,
+    hostRoleArn,
+    keyArn,
+    context,
+    suppressions,
+    release: release && parseRelease(release),
+    at,
+  });
   return Buffer.from(`${JSON.stringify(report, undefined, 2)}\n`);
 }
 

@@ -31,10 +31,10 @@ export function bundleText(verification: BundleVerification): string {
   return `${lines.join('\n')}\n`;
 }
 
-export function conclusionOf({ error, at, trust }: BundleVerification): string {
+export function conclusionOf({ error, at, trust, sentence }: BundleVerification): string {
   if (error !== undefined) return `${error.exitCode === 3 ? 'Cannot decide' : 'Refused'}: ${error.message}`;
   const simulated = trust === 'simulation' ? ', IN SIMULATION' : '';
-  return `In order at ${at?.toISOString()}${simulated}: image, deployment, attestation and key policy belong together, and nobody else gets the key.`;
+  return `In order at ${at?.toISOString()}${simulated}: image, deployment, attestation and key policy belong together. ${sentence}`;
 }
 
 /** What whoever relies on the bundle has to know from elsewhere. */

@@ -24,6 +24,7 @@ import { type CheckResult, Ticks } from './checks.ts';
 import { EvidenceBundleError, type EvidenceBundleErrorCode } from './errors.ts';
 import { INDEX, modelOfMember, REQUIRED, SIGNATURE } from './members.ts';
 import { readRecordedReview } from './recorded-review.ts';
+import { reviewAgain } from './review-again.ts';
 import { expectIndexSigned } from './signature.ts';
 
 export interface BundleExpectations {
@@ -35,25 +36,6 @@ export interface BundleExpectations {
   readonly signer: KeyObject | undefined;
   /** The image, measured again; undefined where nobody has the file. */
   readonly image: Registers | undefined;
-  readonly review: PolicyReviewer;
-}
-
-/** The review of key policies: its report, and its exit code. Throws StrongroomError for what it cannot read. */
-export type PolicyReviewer = (asked: AskedReview) => {
-  readonly report: PolicyReviewReport;
-  readonly exitCode: number;
-};
-
-export interface AskedReview {
-  readonly policy: Uint8Array;
-  /** Of the image, and PCR16 of the deployment. */
-  readonly registers: Registers;
-  readonly hostRoleArn: string | undefined;
-  readonly keyArn: string | undefined;
-  readonly context: Uint8Array | undefined;
-  readonly suppressions: Uint8Array | undefined;
-  readonly releases: readonly Release[];
-  readonly at: Date;
 }
 
 export interface BundleVerification {
@@ -92,7 +74,7 @@ export function verifyBundle(archive: Uint8Array, expected: BundleExpectations):
   const registers = registersOf(image, deployment, index);
   const document = checkAttestation(ticks, parts, expected.anchors, at);
   checkAttested(ticks, document, registers, index);
-  const report = checkPolicy(ticks, parts, { registers, index, release, at }, expected.review);
+  const report = checkPolicy(ticks, parts, { registers, index, release, at });
 
   return {
     checks: ticks.results(),
@@ -351,10 +333,9 @@ function checkPolicy(
     readonly release: Release | undefined;
     readonly at: Date | undefined;
   },
-  review: PolicyReviewer,
 ): PolicyReviewReport | undefined {
   const { registers, index, release, at } = about;
-  if (at === undefined) return undefined;
+  if (at === undefined || !registers.has('PCR0')) return undefined;
   const policy = parts.need('policy.json');
   const again = ticks.make(
     'review',
@@ -362,14 +343,14 @@ function checkPolicy(
       const recorded = readRecordedReview(parts.need('policy-review.json'));
       if (recorded.policySha256 !== sha256Of(policy))
         throw mismatch('the recorded review is of another policy');
-      const result = review({
+      const result = reviewAgain({
         policy,
         registers: new Map([...registers].map(([name, value]) => [Number(name.slice(3)), value])),
         hostRoleArn: index.hostRoleArn,
         keyArn: index.keyArn,
         context: parts.find('context.json'),
         suppressions: parts.find('suppressions.json'),
-        releases: release === undefined ? [] : [release],
+        release,
         at,
       });
       const { verdict, severity } = result.report;

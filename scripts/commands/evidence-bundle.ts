@@ -6,12 +6,14 @@ import { makeBundle } from '../../review/bundle/make.ts';
 import { largestOf } from '../../review/bundle/members.ts';
 import { bundleJson, bundleText } from '../../review/bundle/report-text.ts';
 import { verifyBundle } from '../../review/bundle/verify.ts';
+import { awsNitroAnchor } from '../../shared/attestation/anchors.ts';
 import { parseAttestationDocument } from '../../shared/attestation/parse.ts';
 import type { Command, CommandIo } from '../command.ts';
 import { CommandError } from '../errors.ts';
-import { anchorOption, readAttestation, readBounded, timeOption } from '../evidence/options.ts';
+import { readAttestation, readPart } from '../evidence/options.ts';
 import { imageAsJson } from '../image/describe.ts';
 import { measureFile } from '../image/options.ts';
+import { parseTime, readAnchor } from '../proof-input.ts';
 
 export const command: Command = {
   name: 'evidence bundle',
@@ -79,9 +81,13 @@ what was supplied, nothing is written.
       return value;
     };
     const out = need('out');
-    const given = { deployment: need('deployment'), policy: need('policy'), attestation: need('attestation') };
-    const at = timeOption(values.at);
-    const anchor = await anchorOption(values.root);
+    const given = {
+      deployment: need('deployment'),
+      policy: need('policy'),
+      attestation: need('attestation'),
+    };
+    const at = parseTime(values.at, 'document') ?? 'document';
+    const anchor = values.root === undefined ? awsNitroAnchor() : await readAnchor(values.root);
     const signer = values.sign === undefined ? undefined : await readPrivateKey(values.sign);
     const attestation = await readAttestation(given.attestation);
     const parts = {
@@ -97,7 +103,12 @@ what was supplied, nothing is written.
       keyArn: values.key,
     };
     const reviewedAt = at === 'document' ? attestedAt(attestation) : at;
-    const archive = makeBundle(parts, { made: new Date(), at: reviewedAt, toolVersion: toolVersion(), signer });
+    const archive = makeBundle(parts, {
+      made: new Date(),
+      at: reviewedAt,
+      toolVersion: toolVersion(),
+      signer,
+    });
     const verification = verifyBundle(archive, {
       anchors: [anchor],
       at,
@@ -126,7 +137,7 @@ async function readImage(
 }
 
 function part(member: string, path: string): Promise<Uint8Array> {
-  return readBounded(path, largestOf(member) as number);
+  return readPart(path, largestOf(member) as number);
 }
 
 async function partIfGiven(member: string, path: string | undefined): Promise<Uint8Array | undefined> {

@@ -6,11 +6,13 @@ import { bundleHtml } from '../../review/bundle/report-html.ts';
 import { bundleJson, bundleText } from '../../review/bundle/report-text.ts';
 import { verifyBundle } from '../../review/bundle/verify.ts';
 import type { Registers } from '../../review/registers.ts';
+import { awsNitroAnchor } from '../../shared/attestation/anchors.ts';
 import type { Command, CommandIo } from '../command.ts';
 import { CommandError } from '../errors.ts';
-import { anchorOption, readBounded, timeOption } from '../evidence/options.ts';
+import { readPart } from '../evidence/options.ts';
 import { measureFile } from '../image/options.ts';
 import { hex } from '../image/shown.ts';
+import { parseTime, readAnchor } from '../proof-input.ts';
 
 export const command: Command = {
   name: 'evidence verify',
@@ -51,11 +53,12 @@ The cause is in "code".
       },
     });
     const [path, ...others] = positionals;
-    if (path === undefined || others.length > 0) throw new CommandError('USAGE', 'Expected exactly one bundle.');
-    const at = timeOption(values.at);
-    const anchor = await anchorOption(values.root);
+    if (path === undefined || others.length > 0)
+      throw new CommandError('USAGE', 'Expected exactly one bundle.');
+    const at = parseTime(values.at, 'document') ?? 'document';
+    const anchor = values.root === undefined ? awsNitroAnchor() : await readAnchor(values.root);
     const signer = values.signer === undefined ? undefined : await readPublicKey(values.signer);
-    const archive = await readBounded(path, ARCHIVE_MAX_BYTES);
+    const archive = await readPart(path, ARCHIVE_MAX_BYTES);
     const image = values.image === undefined ? undefined : await measure(values.image, io);
     const verification = verifyBundle(archive, { anchors: [anchor], at, signer, image });
     if (values.html !== undefined) await writeFile(values.html, bundleHtml(verification, path));

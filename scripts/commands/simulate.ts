@@ -12,6 +12,7 @@ import { expectFile } from '../input-file.ts';
 import { type LocalClients, makeClientCertificates } from '../local/client-certificates.ts';
 import { type ClientFiles, exampleQuestion, writeClientFiles } from '../local/client-files.ts';
 import { type MeasuredPcrs, type ModelBytes, pcrsOf, prepareRelease } from '../local/release.ts';
+import { writeReviewFiles } from '../local/review-files.ts';
 import { readFlowers, splitFlowers, trainIris } from '../model/iris.ts';
 import { encodeIrisModel } from '../model/iris-onnx.ts';
 
@@ -34,11 +35,11 @@ so does the simulation.
   MODEL           one ONNX or GGUF file; without it, the demonstration's iris model
   --name N        the model's name; default: the file's name
   --port P        the port for callers on 127.0.0.1; default: a free one
-  --folder OUT    where expectations.json, simulation-root.pem and an example input.json go, and stay;
-                  default: a fresh folder that is removed at the end
+  --folder OUT    where expectations.json, simulation-root.pem, an example input.json and the folder review/ go,
+                  and stay; default: a fresh folder that is removed at the end
   --clients mtls  serve only clients with a certificate; makes a CA, a client and a deny list in the same folder
-  --json          print one JSON document: url, model, expectations, simulationRoot, input, ask, pcrs, and with
-                  --clients mtls the files of the client, its CA and the deny list
+  --json          print one JSON document: url, model, expectations, simulationRoot, input, review, ask, pcrs, and
+                  with --clients mtls the files of the client, its CA and the deny list
 
 Example:
   strongroom simulate model.onnx --port 8443
@@ -146,37 +147,43 @@ async function serveUntilEnded(stack: LocalStack, choices: Choices, io: CommandI
   });
   await instance.serving;
   const pcrs = pcrsOf(stack, release.deployment);
-  const question =
-    choices.question ?? (await zeroQuestion(stack, { url: instance.url, pcrs, clients }, name));
+  const { question, attestation } = await meet(stack, { url: instance.url, pcrs, clients }, choices);
+  const review = join(folder, 'review');
+  await writeReviewFiles(review, stack, { ...release, modelName: name, attestation });
   const files = writeClientFiles(folder, { name, pcrs, simulationRoot: stack.attestationRoot, question });
-  announce({ url: instance.url, files, pcrs, clients }, choices, io);
+  announce({ url: instance.url, files, review, pcrs, clients }, choices, io);
   const ended = await instance.ended;
   throw new LocalStackError('SIMULATION_PROCESS_ENDED', `The ${ended} ended while it was serving.`);
 }
 
-/** Asked of the model over a verified connection, as any client would. */
-async function zeroQuestion(
+/** Over a verified connection, as any client would: something to ask, and what the enclave showed for itself. */
+async function meet(
   stack: LocalStack,
-  { url, pcrs, clients }: Omit<Served, 'files'>,
-  name: string,
-): Promise<object | undefined> {
+  { url, pcrs, clients }: Omit<Served, 'files' | 'review'>,
+  { name, question }: Choices,
+): Promise<{ question: object | undefined; attestation: Uint8Array }> {
   const shown =
     clients === undefined
       ? {}
       : { clientCertificate: { certFile: clients.clientCertificate, keyFile: clients.clientKey } };
   await using enclave = await connect(url, { pcrs, simulationRoot: stack.attestationRoot }, shown);
-  return exampleQuestion(enclave, name);
+  return {
+    question: question ?? (await exampleQuestion(enclave, name)),
+    attestation: enclave.evidence.document,
+  };
 }
 
 interface Served {
   readonly url: string;
   readonly files: ClientFiles;
+  /** The folder of what a reviewer is handed. */
+  readonly review: string;
   readonly pcrs: MeasuredPcrs;
   readonly clients: LocalClients | undefined;
 }
 
 function announce(
-  { url, files, pcrs, clients }: Served,
+  { url, files, review, pcrs, clients }: Served,
   { name, folder, json }: Choices,
   io: CommandIo,
 ): void {
@@ -189,13 +196,14 @@ function announce(
   const line = commandLine(...ask, input ?? 'FILE', ...shown);
   if (json) {
     io.stdout.write(
-      `${JSON.stringify({ url, model: name, ...files, ask: line, pcrs, ...withoutRules(clients) })}\n`,
+      `${JSON.stringify({ url, model: name, ...files, review, ask: line, pcrs, ...withoutRules(clients) })}\n`,
     );
     return;
   }
   io.stdout.write(`
 Serving ${name} at ${url}
 Expectations: ${expectations}
+For a reviewer (docs/review.md): ${review}
 Example input: ${input ?? 'none: the inputs of this model have no form in JSON'}
 ${folder === undefined ? 'These files go when the simulation ends.' : 'These files stay; they are of no use to the next simulation.'}
 

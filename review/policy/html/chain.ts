@@ -3,6 +3,7 @@
  * value, and which Deny backs the pin. Read from the policy and from the answer that the review got; it decides nothing.
  */
 
+import { pcrOfText } from '../../../shared/pcr.ts';
 import { PolicyError } from '../../../shared/policy/errors.ts';
 import type { Policy, Statement } from '../../../shared/policy/model.ts';
 import type { Operator } from '../../../shared/policy/operators.ts';
@@ -58,7 +59,7 @@ export function chainOf(report: PolicyReviewReport): Chain | undefined {
       return {
         register,
         source: SOURCES[register] ?? 'Set by the enclave',
-        value: report.reviewed.registers[register],
+        value: registerValue(register, report),
         pinnedAtLine: pin?.line,
         pinnedValues: pin?.values ?? 0,
         denyAtLine: denyOf(policy, register)?.line,
@@ -69,6 +70,14 @@ export function chainOf(report: PolicyReviewReport): Chain | undefined {
     statement: deciding && { name: deciding.sid ?? `#${deciding.index}`, line: deciding.line },
     keyArn: report.reviewed.keyArn,
   };
+}
+
+/** PCR3 follows from the role, where one is known. */
+function registerValue(register: string, { reviewed }: PolicyReviewReport): string | undefined {
+  const { registers, hostRoleArns } = reviewed;
+  const [role, ...others] = hostRoleArns;
+  if (registers[register] !== undefined || register !== 'PCR3') return registers[register];
+  return role === undefined || others.length > 0 ? undefined : Buffer.from(pcrOfText(role)).toString('hex');
 }
 
 function readPolicy(text: string): Policy | undefined {

@@ -10,7 +10,6 @@ import { signIndex } from '../../../review/bundle/signature.ts';
 import {
   type BundleExpectations,
   type BundleVerification,
-  type PolicyReviewer,
   verifyBundle,
 } from '../../../review/bundle/verify.ts';
 import { generateKeyPolicy } from '../../../review/policy/generate.ts';
@@ -18,21 +17,11 @@ import { parseRegisters } from '../../../review/registers.ts';
 import { formatRelease, parseRelease } from '../../../review/releases.ts';
 import { awsNitroAnchor } from '../../../shared/attestation/anchors.ts';
 import { signManifest } from '../../../shared/sealed-model/manifest-sign.ts';
-import { reportOf } from '../policy/made-reports.ts';
 import { ATTESTED, newRelease, type Release } from './release.ts';
 
 const MADE = new Date('2026-01-03T21:00:00.000Z');
 const HOUR_MS = 3_600_000;
 const reviewer = generateKeyPairSync('ed25519');
-
-/** Says what it is told to, of the policy that it is asked about. */
-const saying =
-  (verdict: 'ONLY_IMAGE' | 'BYPASS' | 'AMBIGUOUS', exitCode: number): PolicyReviewer =>
-  ({ policy }) => {
-    const { policy: document, ...report } = reportOf('words');
-    return { report: { ...report, verdict, policy: { ...document, sha256: sha256Of(policy) } }, exitCode };
-  };
-const ONLY_IMAGE = saying('ONLY_IMAGE', 0);
 
 let release: Release;
 let archive: Uint8Array;
@@ -44,7 +33,7 @@ beforeAll(async () => {
 function bundle(parts: Partial<BundleParts> = {}, making: Partial<BundleMaking> = {}): Uint8Array {
   return makeBundle(
     { ...release, ...parts },
-    { made: MADE, at: ATTESTED, toolVersion: '1.2.3', signer: undefined, review: ONLY_IMAGE, ...making },
+    { made: MADE, at: ATTESTED, toolVersion: '1.2.3', signer: undefined, ...making },
   );
 }
 
@@ -54,7 +43,6 @@ function verify(bytes: Uint8Array, expected: Partial<BundleExpectations> = {}): 
     at: 'document',
     signer: undefined,
     image: undefined,
-    review: ONLY_IMAGE,
     ...expected,
   });
 }
@@ -95,7 +83,7 @@ describe('a bundle', () => {
       trust: 'simulation',
       release: 'strongroom 1.4.0',
       models: [{ name: 'iris', version: 3 }],
-      verdict: 'ONLY_IMAGE',
+      verdict: 'ONLY_IMAGE_IF_ADMINS_TRUSTED',
     });
     expect(Object.keys(result.registers)).toEqual(['PCR0', 'PCR1', 'PCR2', 'PCR3', 'PCR16']);
   });
@@ -208,6 +196,7 @@ describe('a part that was exchanged', () => {
     expect(failed(verify(exchanged({ 'image.json': image })))).toEqual({
       release: 'BUNDLE_MISMATCH',
       'attested-image': 'BUNDLE_MISMATCH',
+      review: 'BUNDLE_REVIEW_CHANGED',
     });
   });
 
@@ -240,6 +229,7 @@ describe('a part that was exchanged', () => {
     expect(failed(verify(exchanged({ 'deployment.json': deployment })))).toEqual({
       'release-deployment': 'BUNDLE_MISMATCH',
       'attested-deployment': 'BUNDLE_MISMATCH',
+      review: 'BUNDLE_REVIEW_CHANGED',
     });
   });
 
@@ -307,49 +297,106 @@ describe('a part that was exchanged', () => {
 });
 
 describe('the policy is reviewed again', () => {
-  it('and another verdict than the recorded one is refused, better or worse', () => {
-    expect(failed(verify(archive, { review: saying('BYPASS', 1) }))).toEqual({
-      review: 'BUNDLE_REVIEW_CHANGED',
-    });
-    const bad = bundle({}, { review: saying('BYPASS', 1) });
-    expect(failed(verify(bad))).toEqual({ review: 'BUNDLE_REVIEW_CHANGED' });
+  /** The generated policy with one more statement. */
+  const withStatement = (statement: object): Uint8Array => {
+    const policy = JSON.parse(Buffer.from(release.policy).toString());
+    policy.Statement.push(statement);
+    return Buffer.from(JSON.stringify(policy, undefined, 2));
+  };
+  const everybody = { Sid: 'Oops', Effect: 'Allow', Resource: '*' };
+  const grants = {
+    ...everybody,
+    Principal: { AWS: 'arn:aws:iam::111122223333:role/KeyAdmin' },
+    Action: 'kms:Encrypt',
+  };
+  const withoutDenies = (): Uint8Array => {
+    const policy = JSON.parse(Buffer.from(release.policy).toString());
+    policy.Statement = policy.Statement.filter(({ Effect }: { Effect: string }) => Effect === 'Allow');
+    policy.Statement.push({ ...everybody, Principal: { AWS: release.hostRoleArn }, Action: 'kms:Decrypt' });
+    return Buffer.from(JSON.stringify(policy, undefined, 2));
+  };
+  const recorded = (bytes: Uint8Array) =>
+    JSON.parse(
+      Buffer.from(
+        decodeArchive(bytes).find(({ name }) => name === 'policy-review.json')?.bytes ?? [],
+      ).toString(),
+    );
+
+  it('and is a yes for what the generator writes', () => {
+    expect(recorded(archive).verdict).toBe('ONLY_IMAGE_IF_ADMINS_TRUSTED');
+    expect(verify(archive).verdict).toBe('ONLY_IMAGE_IF_ADMINS_TRUSTED');
   });
 
-  it('and a verdict that lets somebody else in is refused, though it was recorded so', () => {
-    const bad = bundle({}, { review: saying('BYPASS', 1) });
-    const result = verify(bad, { review: saying('BYPASS', 1) });
+  it('and another verdict or severity than the recorded one is refused, better or worse', () => {
+    const review = recorded(archive);
+    for (const change of [{ verdict: 'ONLY_IMAGE' }, { verdict: 'BYPASS' }, { severity: 'info' }]) {
+      const bytes = Buffer.from(JSON.stringify({ ...review, ...change }));
+      expect(failed(verify(exchanged({ 'policy-review.json': bytes })))).toEqual({
+        review: 'BUNDLE_REVIEW_CHANGED',
+      });
+    }
+  });
+
+  it('and a policy that lets somebody else in is refused, though that was recorded', () => {
+    const bad = bundle({ policy: withoutDenies() });
+    expect(recorded(bad).verdict).toBe('BYPASS');
+    const result = verify(bad);
     expect(failed(result)).toEqual({ verdict: 'BUNDLE_VERDICT' });
     expect(result.error?.exitCode).toBe(1);
+    expect(bundleText(result)).toMatch(/^Refused: /);
   });
 
   it('and where it cannot decide, nobody does', () => {
-    const unclear = bundle({}, { review: saying('AMBIGUOUS', 3) });
-    const result = verify(unclear, { review: saying('AMBIGUOUS', 3) });
+    const unclear = bundle({
+      policy: withStatement({
+        ...everybody,
+        Effect: 'Deny',
+        Action: 'kms:Decrypt',
+        Principal: undefined,
+        NotPrincipal: { AWS: release.hostRoleArn },
+      }),
+    });
+    expect(recorded(unclear).verdict).toBe('AMBIGUOUS');
+    const result = verify(unclear);
     expect(failed(result)).toEqual({ verdict: 'BUNDLE_UNDECIDED' });
     expect(result.error?.exitCode).toBe(3);
     expect(bundleText(result)).toMatch(/^Cannot decide: /);
   });
 
-  it('with what the bundle says was asked: registers, role, key, context, suppressions, release and time', () => {
-    const context = Buffer.from('{"grants": []}');
-    const suppressions = Buffer.from('{"suppressions": []}');
-    const asked: Parameters<PolicyReviewer>[0][] = [];
-    const noting: PolicyReviewer = (request) => {
-      asked.push(request);
-      return ONLY_IMAGE(request);
-    };
-    const full = bundle({ context, suppressions }, { review: noting });
-    verify(full, { review: noting });
-    const [made, verified] = asked;
-    for (const key of ['hostRoleArn', 'keyArn', 'at', 'releases'] as const)
-      expect(verified?.[key]).toEqual(made?.[key]);
-    for (const key of ['policy', 'context', 'suppressions'] as const) {
-      expect(Buffer.from(verified?.[key] ?? [])).toEqual(Buffer.from(made?.[key] ?? []));
-    }
-    const sorted = (registers?: ReadonlyMap<number, string>) =>
-      [...(registers ?? [])].toSorted(([a], [b]) => a - b);
-    expect(sorted(verified?.registers)).toEqual(sorted(made?.registers));
-    expect(sorted(made?.registers).map(([index]) => index)).toEqual([0, 1, 2, 3, 16]);
+  it('and a document that AWS refuses is no yes', () => {
+    const result = verify(bundle({ policy: withStatement({ ...grants, Sids: 'x' }) }));
+    expect(failed(result)).toEqual({ verdict: 'BUNDLE_UNDECIDED' });
+  });
+
+  it('with the context that was bundled', () => {
+    const context = Buffer.from(
+      JSON.stringify({ keyMetadata: { KeyMetadata: { Origin: 'EXTERNAL', KeySpec: 'SYMMETRIC_DEFAULT' } } }),
+    );
+    const imported = bundle({ context });
+    expect(recorded(imported).verdict).toBe('OUT_OF_BAND');
+    expect(failed(verify(imported))).toEqual({ verdict: 'BUNDLE_VERDICT' });
+    const without = decodeArchive(imported).filter(({ name }) => name !== 'context.json');
+    expect(failed(verify(encodeArchive(without)))).toMatchObject({
+      digests: 'BUNDLE_DIGEST',
+      review: 'BUNDLE_REVIEW_CHANGED',
+    });
+    expect(failed(verify(exchanged({ 'context.json': Buffer.from('[]') })))).toEqual({
+      review: 'REVIEW_CONTEXT',
+    });
+  });
+
+  it('with the suppressions that were bundled, as of the given time', () => {
+    const suppression = { code: 'policy-admin', reason: 'known', owner: 'security', expires: '2026-01-31' };
+    const suppressions = Buffer.from(JSON.stringify({ suppressions: [suppression] }));
+    const accepted = bundle({ suppressions });
+    expect(failed(verify(accepted))).toEqual({});
+    expect(recorded(accepted).suppressions).toMatchObject([{ state: 'applied', owner: 'security' }]);
+    const expired = bundle({
+      suppressions: Buffer.from(
+        JSON.stringify({ suppressions: [{ ...suppression, expires: '2026-01-02' }] }),
+      ),
+    });
+    expect(failed(verify(expired))).toEqual({ verdict: 'BUNDLE_VERDICT' });
   });
 });
 
@@ -418,7 +465,7 @@ describe('what is said of it', () => {
   it('is one sentence first, then every check, then what nobody vouches for', () => {
     const lines = bundleText(verify(archive)).split('\n');
     expect(lines[0]).toBe(
-      'In order at 2026-01-03T20:40:28.841Z, IN SIMULATION: image, deployment, attestation and key policy belong together, and nobody else gets the key.',
+      'In order at 2026-01-03T20:40:28.841Z, IN SIMULATION: image, deployment, attestation and key policy belong together. Only the reviewed image gets this key, as long as role KeyAdmin does not change the policy.',
     );
     expect(lines.filter((line) => line.startsWith('  [x]'))).toHaveLength(12);
     expect(lines).toContain('Not proven:');
@@ -437,7 +484,7 @@ describe('what is said of it', () => {
       code: null,
       trust: 'simulation',
       release: 'strongroom 1.4.0',
-      verdict: 'ONLY_IMAGE',
+      verdict: 'ONLY_IMAGE_IF_ADMINS_TRUSTED',
     });
     expect(value.checks).toHaveLength(14);
   });
