@@ -172,7 +172,12 @@ describe('strongroom simulate', () => {
       try {
         const announced = JSON.parse(await printed(child, /\n/)) as Announced;
         expect(announced).toMatchObject({ model: 'twice', expectations: join(out, 'expectations.json') });
-        expect(readdirSync(out).sort()).toEqual(['expectations.json', 'input.json', 'simulation-root.pem']);
+        expect(readdirSync(out).sort()).toEqual([
+          'expectations.json',
+          'input.json',
+          'review',
+          'simulation-root.pem',
+        ]);
         expect(await shell(announced.ask)).toMatchObject({ code: 0, stdout: 'y [1,2]: [0,0]\n' });
         writeFileSync(
           join(out, 'input.json'),
