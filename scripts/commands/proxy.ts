@@ -14,7 +14,8 @@ export const command: Command = {
   name: 'proxy',
   summary: 'A local verifying proxy: curl, Python and any OpenAI tool reach an enclave through it.',
   help: `
-Usage: strongroom proxy URL --expect FILE [--port N] [--reverify SECONDS] [--client-cert FILE --client-key FILE] [--json]
+Usage: strongroom proxy URL --expect FILE [--port N] [--connections N] [--reverify SECONDS]
+                        [--client-cert FILE --client-key FILE] [--json]
 
 Listens on 127.0.0.1 in plain HTTP and passes requests on to the enclave at URL, over connections that were each
 verified before a byte of a request was sent. Programs of this machine use it unchanged, with the base URL
@@ -24,6 +25,7 @@ to machines. If verification fails, a request is answered with 502 and the code,
   URL                  https://HOST:PORT of the enclave (through its parent)
   ${CLIENT_OPTIONS_HELP}
   --port N             the port on 127.0.0.1; default: a free one
+  --connections N      to the enclave at once, 1 to 256, one request on each; more requests wait; default: 16
   --reverify SECONDS   how long a connection serves before the next one is verified anew; default: 3600
   --json               print one JSON document when it is ready: url, baseUrl, and what /strongroom.json says
 
@@ -43,6 +45,7 @@ Exit codes: 0 ended by an interrupt; 1 the enclave was refused; 2 unusable input
       options: {
         ...CLIENT_OPTIONS,
         port: { type: 'string', default: '0' },
+        connections: { type: 'string', default: '16' },
         reverify: { type: 'string', default: '3600' },
         json: { type: 'boolean', default: false },
       },
@@ -50,12 +53,14 @@ Exit codes: 0 ended by an interrupt; 1 the enclave was refused; 2 unusable input
     const [url, ...others] = positionals;
     if (url === undefined || others.length > 0) throw new CommandError('USAGE', 'Expected exactly one URL.');
     const port = wholeNumber('--port', values.port, 65_535);
+    const connections = wholeNumber('--connections', values.connections, 256);
     const reverifyAfterMs = wholeNumber('--reverify', values.reverify, 86_400) * 1000;
     const { expectations, connection } = await readClientOptions(values);
     const origin = URL.parse(url)?.origin ?? url;
     const status = new ProxyStatus(origin, expectations, reverifyAfterMs, () => new Date());
     const agent = new VerifiedAgent(url, expectations, {
       ...connection,
+      connections,
       reverifyAfterMs,
       onVerified: (evidence) => {
         status.verified(evidence);

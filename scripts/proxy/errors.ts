@@ -22,6 +22,11 @@ export const proxyErrors = {
     means: 'A request is none that the proxy passes on.',
     action: "Use the enclave's paths, such as /v1/models; what was verified is under / and /strongroom.json.",
   },
+  PROXY_HTTP_VERSION: {
+    exit: 1,
+    means: 'A request is made in HTTP/1.0, in which the end of a stream cannot be told from a cut.',
+    action: 'Use HTTP/1.1; in nginx: proxy_http_version 1.1.',
+  },
   PROXY_BUSY: {
     exit: 3,
     means: 'The proxy has as many requests under way as it takes.',

@@ -100,7 +100,7 @@ export class VerifyingProxy {
       else if (looks && path === STATUS_PATH) this.#sendStatus(response);
       else {
         expectNoOtherSite(request.headers, port);
-        expectPassable(path);
+        expectPassable(path, request.httpVersion);
         await this.#pass(request, response);
       }
     } catch (error) {
@@ -150,7 +150,10 @@ function isOurs(error: unknown): boolean {
 }
 
 /** Evidence is for the connection that it was asked on, and the proxy's connections are not the asker's. */
-function expectPassable(path: string): void {
+function expectPassable(path: string, httpVersion: string): void {
+  if (httpVersion !== '1.1') {
+    throw new ProxyError('PROXY_HTTP_VERSION', `Expected a request in HTTP/1.1, found HTTP/${httpVersion}.`);
+  }
   if (path.startsWith('/') && path !== EVIDENCE_PATH) return;
   throw new ProxyError('PROXY_PATH', `The proxy does not pass ${JSON.stringify(path.slice(0, 100))} on.`);
 }

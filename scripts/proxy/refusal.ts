@@ -17,6 +17,7 @@ const STATUS: Readonly<Record<string, number>> = {
   PROXY_HOST: 403,
   PROXY_CROSS_SITE: 403,
   PROXY_PATH: 404,
+  PROXY_HTTP_VERSION: 505,
 };
 
 /** Answers in the shape that OpenAI's clients read; cuts an answer that has begun, so that it does not look whole. */
@@ -27,7 +28,7 @@ export function sendRefusal(response: ServerResponse, error: unknown): void {
   }
   const code = codeOf(error) ?? 'UNEXPECTED';
   const status = STATUS[code] ?? 502;
-  const body = Buffer.from(`${JSON.stringify({ error: described(error, code, status) })}\n`);
+  const body = Buffer.from(`${JSON.stringify({ error: described(error, code) })}\n`);
   response.writeHead(status, {
     'content-type': 'application/json',
     'content-length': String(body.length),
@@ -39,9 +40,10 @@ export function sendRefusal(response: ServerResponse, error: unknown): void {
   response.end(body);
 }
 
-function described(error: unknown, code: string, status: number) {
+function described(error: unknown, code: string) {
   const message = error instanceof Error ? error.message : String(error);
   const action = error instanceof StrongroomError ? ` ${error.action}` : '';
-  const type = status < 500 ? 'invalid_request_error' : 'enclave_error';
+  const isOwn = code.startsWith('PROXY_') && code !== 'PROXY_BUSY';
+  const type = isOwn ? 'invalid_request_error' : 'enclave_error';
   return { message: `${message}${action}`, type, param: null, code };
 }

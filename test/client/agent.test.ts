@@ -559,8 +559,9 @@ describe('under everything at once', () => {
         if (i % 11 === 3) setTimeout(() => abort.abort(), i % 40);
         await delay(i % 50);
         try {
-          const options = { method: 'POST', body: `${i}`, signal: abort.signal };
-          const answer = await (await client.fetch('/x', options)).text();
+          const body = i % 3 === 0 ? new Blob([`${i}`]).stream() : `${i}`;
+          const options = { method: 'POST', body, signal: abort.signal, duplex: 'half' };
+          const answer = await (await client.fetch('/x', options as RequestInit)).text();
           return answer === `${i}` ? 'answered' : `the answer ${answer} of another`;
         } catch (error) {
           return strongroomErrorIn(error)?.code ?? (error as Error).name;

@@ -409,6 +409,8 @@ describe('browsers that act for strangers', () => {
       return text(socket);
     };
     expect(await raw('GET /v1/models HTTP/1.0')).toContain('PROXY_HOST');
+    const old = await raw(`GET /v1/models HTTP/1.0\r\nhost: 127.0.0.1:${proxy.port}`);
+    expect(old).toMatch(/^HTTP\/1\.1 505 [\s\S]*PROXY_HTTP_VERSION/);
     const host = `host: 127.0.0.1:${proxy.port}`;
     expect(await raw(`GET http://other.example/ HTTP/1.1\r\n${host}`)).toContain('PROXY_PATH');
     expect(await raw(`CONNECT other.example:443 HTTP/1.1\r\n${host}`)).toBe('');
@@ -573,6 +575,7 @@ describe('starting and ending', () => {
     ['no URL', []],
     ['two URLs', ['https://a', 'https://b']],
     ['a port that is none', ['https://a', '--port', '65536']],
+    ['no number of connections', ['https://a', '--connections', 'many']],
     ['a time beyond a day', ['https://a', '--reverify', '86401']],
     ['a certificate without its key', ['https://a', '--client-cert', 'c']],
   ])('with %s is a usage error', async (_what, args) => {
