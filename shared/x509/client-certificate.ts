@@ -66,6 +66,7 @@ export function readClientCertificate(der: Uint8Array): ClientCertificate {
 }
 
 function read(der: Uint8Array): ClientCertificate {
+  const { validFromDate, validToDate } = parsed(der);
   // RFC 5280 4.1: version, serial, algorithm, issuer, validity, subject, key, extensions.
   const [tbs] = readDer(der).children;
   const [version, serial, , , , subject] = tbs?.children ?? [];
@@ -75,7 +76,6 @@ function read(der: Uint8Array): ClientCertificate {
   const uris = alternativeNames(extensions.get(ID.subjectAltName)).filter(({ tag }) => tag === URI);
   if (uris.length > 1) throw unusable('one URI among the alternative names', uris.length);
   const [uri] = uris;
-  const { validFromDate, validToDate } = new X509Certificate(der);
   return {
     spiffe: uri === undefined ? undefined : spiffeOf(uri),
     subject: uri === undefined ? subjectText(subject) : undefined,
@@ -86,6 +86,15 @@ function read(der: Uint8Array): ClientCertificate {
     notBefore: validFromDate,
     notAfter: validToDate,
   };
+}
+
+/** OpenSSL's view: two readers have to find a certificate in the same bytes. */
+function parsed(der: Uint8Array): X509Certificate {
+  try {
+    return new X509Certificate(der);
+  } catch {
+    throw unusable('a certificate');
+  }
 }
 
 /** Values by object identifier. RFC 5280 4.2: none may be there twice. */

@@ -34,8 +34,20 @@ describe('what leaves the enclave', () => {
     for (const step of BOOT_STEPS) report.bootStep(step);
     report.request(request(200));
     report.evidenceFailed();
+    report.denyList({ outcome: 'taken', sequence: 7 });
     vi.advanceTimersByTime(10 * FLUSH_MS);
     expect(sent).toEqual([]);
+  });
+
+  it('is which deny list was taken, or why one was refused', () => {
+    const report = reportWith('deny-list');
+    report.denyList({ outcome: 'taken', sequence: 7 });
+    report.denyList({ outcome: 'refused', code: 'DENY_LIST_REPLAYED' });
+    expect(sent).toEqual([
+      { event: 'deny-list', fields: { outcome: 'taken', sequence: 7 } },
+      { event: 'deny-list', fields: { outcome: 'refused', code: 'DENY_LIST_REPLAYED' } },
+    ]);
+    expect(sent.every(isTelemetryLine)).toBe(true);
   });
 
   it.each([
