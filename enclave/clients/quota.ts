@@ -6,8 +6,8 @@ import { TokenBucket } from '../token-bucket.ts';
 /** Requests come in bursts: as many at once as this time allows in the long run. */
 const BURST_SECONDS = 10;
 
-/** The NSM answers few requests a second, and all clients together: no single one gets to take most of it. */
-const EVIDENCE = { burst: 32, perSecond: 2 };
+/** Half of what all clients together get of the NSM (enclave/evidence.ts), so that a single one cannot take it all. */
+const EVIDENCE = { burst: 50, perSecond: 25 };
 
 /** The counts of one client, over all its connections. */
 export class ClientQuota {
