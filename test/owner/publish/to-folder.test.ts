@@ -73,7 +73,7 @@ describe('publishing into a folder', () => {
     payload[5] = (payload[5] ?? 0) ^ 1;
     writeFileSync(join(iris.folder, 'payload'), payload);
     await expect(publish(iris.folder)).rejects.toMatchObject({ code: 'PUBLISH_INPUT_UNUSABLE' });
-    expect(readdirSync(join(out, '..'))).toEqual([]);
+    expect(existsSync(join(out, '..'))).toBe(false); // the command had made it
   });
 
   it('is what the command does with a path', async () => {
