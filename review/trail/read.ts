@@ -1,17 +1,24 @@
 /** Files of a trail to a report, and nothing held of a file but the record at hand. */
+import { availableParallelism } from 'node:os';
 import type { Severity } from './codes.ts';
-import { TrailError } from './errors.ts';
-import { readEvent } from './event.ts';
-import { findTrailFiles, trailText } from './files.ts';
+import { findTrailFiles } from './files.ts';
 import type { TrailExpectations } from './judge.ts';
-import { RecordScanner } from './record-scanner.ts';
 import type { TrailReport } from './report.ts';
-import { TrailReview } from './review.ts';
+import { trailReport } from './report-of.ts';
+import { TrailTally } from './tally.ts';
+import { tallyFile } from './tally-file.ts';
+import { tallyInThreads } from './tally-threads.ts';
+
+/** From this size on several files are worth several threads, which take a moment to start. */
+const THREADS_FROM_BYTES = 32 * 1024 * 1024;
+const THREADS_MAX = 8;
 
 export interface TrailOptions {
   readonly failOn: Severity;
   /** Told while reading: bytes of the files, compressed as they are. */
   readonly onProgress?: (doneBytes: number, totalBytes: number) => void;
+  /** At most; as many as there are processors unless given. The report is the same for any number. */
+  readonly threads?: number;
 }
 
 /**
@@ -21,47 +28,19 @@ export interface TrailOptions {
 export async function reviewTrail(
   paths: readonly string[],
   expected: TrailExpectations,
-  { failOn, onProgress }: TrailOptions,
+  { failOn, onProgress, threads }: TrailOptions,
 ): Promise<TrailReport> {
   const files = await findTrailFiles(paths);
   const totalBytes = files.reduce((sum, { sizeBytes }) => sum + sizeBytes, 0);
-  const review = new TrailReview(expected);
+  const tally = new TrailTally(expected);
   let doneBytes = 0;
-  for (const { path } of files) {
-    await readFile(path, review, (bytes) => {
-      doneBytes += bytes;
-      onProgress?.(doneBytes, totalBytes);
-    });
-  }
-  return review.report(failOn);
-}
-
-async function readFile(path: string, review: TrailReview, onRead: (bytes: number) => void): Promise<void> {
-  review.file();
-  const scanner = new RecordScanner({
-    record(raw) {
-      review.record();
-      try {
-        const event = readEvent(raw);
-        if (event !== undefined) review.event(event);
-      } catch (error) {
-        if (!(error instanceof TrailError)) throw error;
-        review.fault(
-          path,
-          new TrailError(error.code, `the record at byte ${raw.offset}: ${error.message}`, error),
-        );
-      }
-    },
-    unreadable(error) {
-      review.record();
-      review.fault(path, error);
-    },
-  });
-  try {
-    for await (const piece of trailText(path, onRead)) scanner.push(piece);
-    scanner.end();
-  } catch (error) {
-    if (!(error instanceof TrailError)) throw error;
-    review.fault(path, error);
-  }
+  const onRead = (bytes: number) => {
+    doneBytes += bytes;
+    onProgress?.(doneBytes, totalBytes);
+  };
+  const wanted = threads ?? (totalBytes < THREADS_FROM_BYTES ? 1 : availableParallelism());
+  const count = Math.min(wanted, files.length, THREADS_MAX);
+  if (count > 1) await tallyInThreads(files, expected, { tally, count, onRead });
+  else for (const { path } of files) await tallyFile(path, tally, onRead);
+  return trailReport(tally.data, expected, failOn);
 }

@@ -100,3 +100,6 @@ export interface TrailFault {
   readonly message: string;
   readonly count: number;
 }
+
+/** UTC, to the second. */
+export const iso = (ms: number): string => `${new Date(ms).toISOString().slice(0, 19)}Z`;

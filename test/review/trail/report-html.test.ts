@@ -2,7 +2,8 @@
 import type { Browser } from 'playwright-core';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { trailHtml } from '../../../review/trail/report-html.ts';
-import { TrailReview } from '../../../review/trail/review.ts';
+import { trailReport } from '../../../review/trail/report-of.ts';
+import { TrailTally } from '../../../review/trail/tally.ts';
 import { CHROMIUM, look, openBrowser } from '../../support/browser.ts';
 import { ACCOUNT, EXPECTED, eventOf, type Fields, fill, recipient, session } from './records.ts';
 
@@ -30,13 +31,13 @@ const KINDS: readonly Fields[] = [
 
 /** A month of it. */
 function month(of: (index: number) => Fields, events = 600): string {
-  const review = new TrailReview({ ...EXPECTED, releases: EXPECTED.releases });
+  const review = new TrailTally(EXPECTED);
   for (let index = 0; index < events; index++) {
     const eventTime = `${new Date(1.79e12 + index * 4_400_000).toISOString().slice(0, 19)}Z`;
     review.record();
     review.event(eventOf({ ...of(index), eventTime }));
   }
-  return trailHtml(review.report('low'));
+  return trailHtml(trailReport(review.data, EXPECTED, 'low'));
 }
 
 const LONG = `arn:aws:iam::${ACCOUNT}:role/${'very-long-name-'.repeat(20)}<b>"&' in words`;
@@ -61,7 +62,7 @@ describe.skipIf(CHROMIUM === undefined)('in a browser (skipped where chromium is
         3,
       ),
     ],
-    ['no event', trailHtml(new TrailReview(EXPECTED).report('low'))],
+    ['no event', trailHtml(trailReport(new TrailTally(EXPECTED).data, EXPECTED, 'low'))],
   ];
   const looks = [360, 1280].flatMap((width) =>
     (['light', 'dark'] as const).map((colours) => ({ width, colours })),

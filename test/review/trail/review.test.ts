@@ -8,8 +8,10 @@ import type { TrailExpectations } from '../../../review/trail/judge.ts';
 import { reviewTrail } from '../../../review/trail/read.ts';
 import type { TrailReport } from '../../../review/trail/report.ts';
 import { trailHtml } from '../../../review/trail/report-html.ts';
+import { trailReport } from '../../../review/trail/report-of.ts';
 import { trailText } from '../../../review/trail/report-text.ts';
-import { TrailReview } from '../../../review/trail/review.ts';
+import { TrailTally } from '../../../review/trail/tally.ts';
+import { tallyInThreads } from '../../../review/trail/tally-threads.ts';
 import { codeOf } from '../../../shared/errors.ts';
 import {
   ACCOUNT,
@@ -143,7 +145,7 @@ describe('the report', () => {
   });
 
   it('stays small, whoever makes up principals, images, times, keys and faults', () => {
-    const taken = new TrailReview({ ...EXPECTED, keys: [] });
+    const taken = new TrailTally({ ...EXPECTED, keys: [] });
     for (let index = 0; index < 6000; index++) {
       const image = Buffer.alloc(48);
       image.writeUInt32BE(index + 1);
@@ -159,7 +161,7 @@ describe('the report', () => {
       );
       taken.fault(`file ${index}`, new TrailError('TRAIL_RECORD', 'x'));
     }
-    const report = taken.report('low');
+    const report = trailReport(taken.data, EXPECTED, 'low');
     expect(report.findings.reduce((sum, { count }) => sum + count, 0)).toBe(6000);
     expect(report.findings.length).toBeLessThan(2100);
     expect(report.timeline.slots.length).toBeLessThanOrEqual(4096);
@@ -245,6 +247,59 @@ describe('files', () => {
     expect(await code(join(folder, 'absent'))).toBe('ENOENT');
     expect(await code('/dev/null')).toBe('TRAIL_EMPTY');
   });
+});
+
+describe('several threads', () => {
+  const place = join(folder, 'many');
+  const kinds: readonly Fields[] = [
+    {},
+    UNATTESTED,
+    DEBUG,
+    WIPE,
+    { errorCode: 'AccessDenied', errorMessage: 'no' },
+  ];
+
+  it('give the report that one gives, whichever ends first', async () => {
+    mkdirSync(place);
+    for (let file = 0; file < 12; file++) {
+      const list = Array.from({ length: (file % 4) * 300 + 1 }, (_, index) =>
+        record({
+          ...kinds[(index + file) % kinds.length],
+          eventTime: new Date(1.79e12 + (file * 7919 + index) * 60_000).toISOString(),
+          userIdentity: session(`arn:aws:iam::${ACCOUNT}:role/R${index % 300}`),
+        }),
+      );
+      writeFileSync(
+        join(place, `${file}.json`),
+        file === 5 ? records(...list).slice(0, -9) : records(...list),
+      );
+    }
+    const read: number[] = [];
+    const ask = (threads: number) =>
+      reviewTrail([place], EXPECTED, { failOn: 'low', threads, onProgress: (done) => read.push(done) });
+    const one = await ask(1);
+    expect(one.counts.records).toBeGreaterThan(5000);
+    expect(one.unreadable).toHaveLength(1);
+    for (const threads of [2, 5]) expect(await ask(threads)).toEqual(one);
+    expect(Math.max(...read)).toBeGreaterThan(1 << 20);
+  }, 60_000);
+
+  it('end when a file cannot be opened, and when somebody interrupts', async () => {
+    const absent = [join(place, '0.json'), join(place, 'absent.json')].map((path) => ({
+      path,
+      sizeBytes: 1,
+    }));
+    const options = { tally: new TrailTally(EXPECTED), count: 2, onRead: () => {} };
+    await expect(tallyInThreads(absent, EXPECTED, options)).rejects.toMatchObject({ code: 'ENOENT' });
+    const interrupted = reviewTrail([place], EXPECTED, {
+      failOn: 'low',
+      threads: 2,
+      onProgress: () => {
+        throw new Error('interrupted');
+      },
+    });
+    await expect(interrupted).rejects.toThrow('interrupted');
+  }, 60_000);
 });
 
 describe('for people', () => {
