@@ -36,7 +36,6 @@ export interface Model {
 
 export interface Sampler {
   applyConfig(config: SamplerConfig): void;
-  dispose(): void;
 }
 
 /** Absent members leave that step out of the chain. A temperature of 0 takes the most likely token. */

@@ -25,10 +25,17 @@ export interface SchedulerOptions {
 /** What is reported of a token that cannot be: its logarithm is not a number in JSON. */
 const LEAST_LOGPROB = -9999;
 
+/** Two of each sequence alone: sequences are sampled at the same time, on several threads. */
+interface Samplers {
+  readonly sampler: Sampler;
+  /** Takes the most likely token of what the model says, with nothing between: for its probabilities. */
+  readonly plain: Sampler;
+}
+
 interface Sequence {
   readonly id: number;
   readonly index: number;
-  readonly sampler: Sampler;
+  readonly samplers: Samplers;
   readonly completion: Completion;
   /** Tokens that are not in the context yet: of the prompt, or the one that was sampled last. */
   pending: Uint32Array;
@@ -39,6 +46,7 @@ interface Sequence {
   completionTokens: number;
   credit: number;
   cancelled: boolean;
+  ended: boolean;
 }
 
 export class Scheduler {
@@ -46,13 +54,20 @@ export class Scheduler {
   readonly #sequences = new Map<number, Sequence>();
   /** Said while the next batch is computed, so that nobody waits for it to be written. */
   readonly #unsaid: TextAnswer[] = [];
-  /** Takes the most likely token of what the model says, with nothing between: for its probabilities. */
-  readonly #plainSampler: Sampler;
+  /**
+   * One for each place, for good: a sampler holds a list as long as the vocabulary, and gives it back only when
+   * JavaScript happens to collect it.
+   */
+  readonly #samplers: readonly Samplers[];
 
   constructor(options: SchedulerOptions) {
     this.#options = options;
-    this.#plainSampler = new options.llama.AddonSampler(options.model);
-    this.#plainSampler.applyConfig({ temperature: 0 });
+    const places = Array.from({ length: options.sequences });
+    this.#samplers = places.map(() => {
+      const plain = new options.llama.AddonSampler(options.model);
+      plain.applyConfig({ temperature: 0 });
+      return { sampler: new options.llama.AddonSampler(options.model), plain };
+    });
   }
 
   /** Takes a request in, for the next step. Throws Rejected. The supervisor sends no more than there are sequences. */
@@ -65,12 +80,14 @@ export class Scheduler {
     }
     if (tokens.length === 0) throw new Rejected('the prompt is empty');
     const used = new Set([...this.#sequences.values()].map(({ index }) => index));
-    const index = Array.from({ length: this.#options.sequences }, (_, at) => at).find((at) => !used.has(at));
-    if (index === undefined) throw new Rejected('every sequence is taken');
+    const index = this.#samplers.findIndex((_, at) => !used.has(at));
+    const samplers = this.#samplers[index];
+    if (samplers === undefined) throw new Rejected('every sequence is taken');
+    this.#configure(samplers.sampler, request);
     this.#sequences.set(id, {
       id,
       index,
-      sampler: this.#samplerFor(request),
+      samplers,
       completion: new Completion(request.stop ?? []),
       pending: tokens,
       position: 0,
@@ -80,6 +97,7 @@ export class Scheduler {
       completionTokens: 0,
       credit: INITIAL_CREDIT,
       cancelled: false,
+      ended: false,
     });
   }
 
@@ -122,6 +140,8 @@ export class Scheduler {
     this.flush();
     await decoded;
     await Promise.all(sampled.map(({ sequence, index }) => this.#sample(sequence, index)));
+    // Not while others are sampled on their threads.
+    for (const { sequence } of sampled) if (sequence.ended) this.#free(sequence);
     return true;
   }
 
@@ -149,7 +169,7 @@ export class Scheduler {
 
   async #sample(sequence: Sequence, index: number): Promise<void> {
     const { context, model, vocabulary } = this.#options;
-    const token = await context.sampleToken(index, sequence.sampler);
+    const token = await context.sampleToken(index, sequence.samplers.sampler);
     if (sequence.cancelled) return;
     // No token is possible: a grammar that has come to its end says so by this.
     if (token < 0 || model.isEogToken(token)) {
@@ -158,7 +178,9 @@ export class Scheduler {
     }
     sequence.completionTokens += 1;
     const report =
-      sequence.topLogprobs === undefined ? undefined : await this.#report(index, token, sequence.topLogprobs);
+      sequence.topLogprobs === undefined
+        ? undefined
+        : await this.#report(index, token, sequence.samplers.plain, sequence.topLogprobs);
     const emitted = sequence.completion.push(vocabulary.bytesOf(token), report);
     if (emitted.stopped) {
       this.#end(sequence, 'stop', emitted);
@@ -175,12 +197,12 @@ export class Scheduler {
   }
 
   /** From the model's own distribution, before temperature, penalties and grammar. */
-  async #report(index: number, token: number, top: number): Promise<GeneratedToken> {
+  async #report(index: number, token: number, plain: Sampler, top: number): Promise<GeneratedToken> {
     const { context, vocabulary } = this.#options;
     const wanted = Math.max(1, top);
     const [, , , logits, totalWeight] = await context.sampleToken(
       index,
-      this.#plainSampler,
+      plain,
       false,
       false,
       [[token], false, false, false, wanted],
@@ -201,7 +223,7 @@ export class Scheduler {
   #end(sequence: Sequence, reason: 'stop' | 'length', last: Emitted): void {
     const { id, promptTokens, completionTokens } = sequence;
     if (last.text !== '' || last.tokens.length > 0) this.#say(sequence, last);
-    this.#free(sequence);
+    sequence.ended = true;
     this.#unsaid.push({ kind: 'end', id, reason, promptTokens, completionTokens });
   }
 
@@ -209,15 +231,16 @@ export class Scheduler {
   #free(sequence: Sequence): void {
     this.#sequences.delete(sequence.id);
     this.#options.context.disposeSequence(sequence.index);
-    sequence.sampler.dispose();
+    sequence.samplers.sampler.applyConfig({ temperature: 0 });
   }
 
-  #samplerFor(request: GenerateRequest): Sampler {
-    const { llama, model, contextTokens } = this.#options;
+  #configure(sampler: Sampler, request: GenerateRequest): void {
+    const { contextTokens } = this.#options;
     const { temperature = 1, topP, topK, minP, frequencyPenalty = 0, presencePenalty = 0 } = request;
+    const seed = seedOf(request.seed);
     const config: SamplerConfig = {
       temperature,
-      seed: seedOf(request.seed),
+      seed,
       ...(topP === undefined || topP >= 1 ? {} : { topP }),
       ...(topK === undefined || topK === 0 ? {} : { topK }),
       ...(minP === undefined || minP === 0 ? {} : { minP }),
@@ -234,9 +257,9 @@ export class Scheduler {
         ? {}
         : { grammarEvaluationState: this.#grammarState(request.jsonSchema) }),
     };
-    const sampler = new llama.AddonSampler(model);
+    // What a sampler is told again it keeps as it is, with what it has drawn from a seed so far.
+    sampler.applyConfig({ temperature: 0, seed: (seed ^ 1) >>> 0 });
     sampler.applyConfig(config);
-    return sampler;
   }
 
   #grammarState(schema: object): object {

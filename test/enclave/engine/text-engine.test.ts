@@ -193,6 +193,23 @@ describe('the text engine', () => {
     expect(together.map(({ text }) => text)).toEqual([...alone, ...alone, ...alone]);
   });
 
+  it('reports probabilities of several requests at once as of one, also with penalties and grammars', async () => {
+    const requests: Partial<GenerateRequest>[] = [
+      { topLogprobs: 5, frequencyPenalty: 1, seed: 1 },
+      { topLogprobs: 2, temperature: 0 },
+      { topLogprobs: 20, presencePenalty: -1, seed: 2 },
+      { jsonSchema: { type: 'string', maxLength: 8 }, seed: 3 },
+    ];
+    const alone: Completion[] = [];
+    for (const request of requests) alone.push(await complete(request));
+    const many = Array.from({ length: 40 }, (_, index) => requests[index % 4] ?? {});
+    const together = await Promise.all(many.map((request) => complete(request)));
+    together.forEach((completion, index) => {
+      expect(completion.text).toBe(alone[index % 4]?.text);
+      expect(completion.end).toEqual(alone[index % 4]?.end);
+    });
+  });
+
   it('gives vectors of length one, the same for the same text', async () => {
     const { vectors, promptTokens } = await engine.embed(['the water', 'people', 'the water'], never);
     expect(vectors).toHaveLength(3);
