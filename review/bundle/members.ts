@@ -17,7 +17,7 @@ export const REQUIRED = [
 
 const LARGEST: Readonly<Record<string, number>> = {
   'attestation.cbor': DOCUMENT_MAX_BYTES,
-  'context.json': 16 << 20,
+  'context.json': 4 << 20,
   'deployment.json': DEPLOYMENT_MAX_BYTES,
   'image.json': REGISTERS_FILE_MAX_BYTES,
   'index.dsse.json': 256 << 10,

@@ -13,7 +13,7 @@ export function jsonLine(line: string): Content {
   });
 }
 
-/** Lines as parsers count them. */
+/** Lines as the parser counts them: a carriage return alone ends none, and is shown as what it is. */
 export function linesOf(text: string): string[] {
-  return text.split(/\r\n|\n|\r/);
+  return text.split('\n').map((line) => (line.endsWith('\r') ? line.slice(0, -1) : line));
 }

@@ -5,7 +5,9 @@
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { expect, it } from 'vitest';
+import { policyReviewSarif } from '../../../review/policy/report-sarif.ts';
 import { reviewPolicy } from '../../../review/policy/review.ts';
+import { sarifFaults } from '../../support/sarif-schema.ts';
 import { describeWithVectors } from '../../vectors.ts';
 import { answerTo, contextBytes, isAt, labelled, requestFor } from './support.ts';
 
@@ -18,6 +20,7 @@ describeWithVectors('labelled key policies under review', (folder) => {
   it.each(expected.vectors)('$id $verdict: $title', (vector) => {
     const report = reviewPolicy(requestFor(folder, expected, vector));
     expect(report.verdict).toBe(vector.verdict);
+    expect(sarifFaults(policyReviewSarif(report, '1.2.3'))).toEqual([]);
     const missing = vector.findings.filter(
       ({ code, severity, statement }) =>
         [...GRAVE, 'medium'].includes(severity) &&
