@@ -1,3 +1,4 @@
+import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
 import { TRAIL_RULES } from '../../../review/trail/codes.ts';
 import { readEvent } from '../../../review/trail/event.ts';
@@ -349,6 +350,28 @@ describe('a record', () => {
     const bytes = Buffer.from(text.replace('aws-sdk-js', 'aws-sdk-\u00e9'), 'latin1');
     expect(() => readEvent({ ...raw(text), bytes })).toThrow(
       expect.objectContaining({ code: 'TRAIL_RECORD' }),
+    );
+  });
+
+  it('is judged or refused with its own error, whatever stands in its members', () => {
+    const names = Object.keys(record());
+    fc.assert(
+      fc.property(
+        fc.constantFrom(...names),
+        fc.jsonValue(),
+        fc.constantFrom(...names),
+        fc.jsonValue(),
+        (one, a, two, b) => {
+          const text = JSON.stringify({ ...record(), [one]: a, [two]: b, note: 'kms.amazonaws.com' });
+          try {
+            const event = readEvent(raw(text));
+            if (event !== undefined) judge(event, EXPECTED);
+          } catch (error) {
+            expect(error).toMatchObject({ code: 'TRAIL_RECORD' });
+          }
+        },
+      ),
+      { numRuns: 500 },
     );
   });
 });
