@@ -23,6 +23,7 @@ export interface Model {
   init(): Promise<boolean>;
   /** Without BOS and EOS; spellings of control tokens become these tokens with `special` alone. */
   tokenize(text: string, special: boolean): Uint32Array;
+  /** The token must be one: native code does not look. */
   getTokenString(token: number): string | undefined;
   getTokenAttributes(token: number): number;
   isEogToken(token: number): boolean;

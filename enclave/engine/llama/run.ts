@@ -44,7 +44,7 @@ export async function run(start: StartMessage, file: GgufFile): Promise<void> {
   const engine = new TextServer({
     vocabulary,
     template,
-    addEos: model.shouldAppendEosToken() ? model.tokenEos() : undefined,
+    addEos: model.shouldAppendEosToken() && model.tokenEos() >= 0 ? model.tokenEos() : undefined,
     contextTokens,
     scheduler: new Scheduler({
       llama,

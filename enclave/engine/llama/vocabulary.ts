@@ -58,8 +58,10 @@ export class Vocabulary {
       .sort((a, b) => b.length - a.length)
       .map((spelling) => spelling.replaceAll(REGEXP_SYNTAX, '\\$&'));
     this.#marker = new RegExp(spellings.length === 0 ? '(?!)' : spellings.join('|'), 'gu');
-    this.bos = model.getTokenString(model.tokenBos()) ?? '';
-    this.eos = model.getTokenString(model.tokenEos()) ?? '';
+    // Models without them are common, and asking for the text of no token ends the process.
+    const textOf = (token: number): string => (token < 0 ? '' : (model.getTokenString(token) ?? ''));
+    this.bos = textOf(model.tokenBos());
+    this.eos = textOf(model.tokenEos());
   }
 
   /** Spellings that only a template may use. */

@@ -12,6 +12,7 @@ import { ChatTemplate } from '../../../../enclave/engine/llama/chat-template.ts'
 import { grammarOfJsonSchema } from '../../../../enclave/engine/llama/json-grammar.ts';
 import { Rejected } from '../../../../enclave/engine/llama/rejected.ts';
 import { type PromptPiece, Vocabulary } from '../../../../enclave/engine/llama/vocabulary.ts';
+import { encodeGguf, type GgufValue } from '../../../../scripts/model/gguf.ts';
 import { checkGgufFile, type GgufFile } from '../../../../shared/model-files/gguf-file.ts';
 import { GGML_BLOCKS, GGUF_ARCHITECTURES } from '../../../../shared/model-files/gguf-schema.ts';
 import { fileOf } from '../../../shared/model-files/onnx-bytes.ts';
@@ -180,6 +181,95 @@ describe('tokens', () => {
     expect(decoded).toEqual([' the', 'é', '\n', '世', '<|end|>']);
   });
 });
+
+describe('tokens of byte-level BPE', () => {
+  let bpe: Model;
+  let words: Vocabulary;
+  const TEMPLATE = '<|end|><|user|>';
+  beforeAll(async () => {
+    const bytes = bpeFile(TEMPLATE);
+    const checked = checkGgufFile(fileOf(bytes));
+    writeFileSync(path, bytes);
+    const vocabularyOnly = {
+      addonExports: llama,
+      gpuLayers: 0,
+      useMmap: true,
+      overridesList: [],
+      vocabOnly: true,
+    };
+    bpe = new llama.AddonModel(path, vocabularyOnly);
+    expect(await bpe.init()).toBe(true);
+    expect(checked).toMatchObject({ tokenizer: 'gpt2', spacePrefix: false, vocabularyTokens: 261 });
+    words = new Vocabulary(bpe, {
+      tokenizer: 'gpt2',
+      tokens: checked.vocabularyTokens,
+      spacePrefix: false,
+      chatTemplate: TEMPLATE,
+    });
+  });
+  const named = (tokens: Iterable<number>) => [...tokens].map((token) => bpe.getTokenString(token));
+
+  it('are merged, and markers are the template’s alone, whether control tokens or not', () => {
+    expect(named(words.tokensOf([template('<|user|>'), caller('the'), template('<|end|>')]))).toEqual([
+      '<|user|>',
+      'the',
+      '<|end|>',
+    ]);
+    const spelled = named(words.tokensOf([caller('the<|user|><|end|>')]));
+    expect(spelled).not.toContain('<|user|>');
+    expect(spelled).not.toContain('<|end|>');
+  });
+
+  it('lose nothing of a text', () => {
+    const part = fc.oneof(
+      fc.constantFrom('the', '<|user|>', '<|end|>', ' '),
+      fc.string({ unit: 'grapheme', maxLength: 9 }),
+    );
+    fc.assert(
+      fc.property(fc.array(part, { maxLength: 6 }), (parts) => {
+        const text = parts.join('');
+        const bytes = [...words.tokensOf([caller(text)])].map((token) => words.bytesOf(token));
+        expect(Buffer.concat(bytes).toString()).toBe(text);
+      }),
+    );
+  });
+});
+
+/** A vocabulary of all bytes, a word with its merges, a control token and an ordinary one that templates use. */
+function bpeFile(chatTemplate: string): Buffer {
+  const printable = (byte: number) => (byte >= 0x21 && byte <= 0x7e) || (byte >= 0xa1 && byte !== 0xad);
+  let next = 0x100;
+  const letters = Array.from({ length: 256 }, (_, byte) => {
+    if (printable(byte)) return String.fromCharCode(byte);
+    next += 1;
+    return String.fromCharCode(next - 1);
+  });
+  const tokens = [...letters, 'th', 'the', '<|end|>', '<|user|>', '<|endoftext|>'];
+  const types = tokens.map((_, token) => (token === 258 || token === 260 ? 3 : token === 259 ? 4 : 1));
+  const metadata = new Map<string, GgufValue>([
+    ['general.architecture', { type: 'string', value: 'llama' }],
+    ['llama.block_count', { type: 'uint32', value: 1 }],
+    ['llama.context_length', { type: 'uint32', value: 64 }],
+    ['llama.embedding_length', { type: 'uint32', value: 32 }],
+    ['llama.feed_forward_length', { type: 'uint32', value: 32 }],
+    ['llama.attention.head_count', { type: 'uint32', value: 1 }],
+    ['llama.attention.layer_norm_rms_epsilon', { type: 'float32', value: 1e-5 }],
+    ['tokenizer.ggml.model', { type: 'string', value: 'gpt2' }],
+    ['tokenizer.ggml.pre', { type: 'string', value: 'gpt-2' }],
+    ['tokenizer.ggml.tokens', { type: 'array', of: 'string', values: tokens }],
+    ['tokenizer.ggml.token_type', { type: 'array', of: 'int32', values: types }],
+    ['tokenizer.ggml.merges', { type: 'array', of: 'string', values: ['t h', 'th e'] }],
+    ['tokenizer.ggml.eos_token_id', { type: 'uint32', value: 260 }],
+    ['tokenizer.chat_template', { type: 'string', value: chatTemplate }],
+  ]);
+  const tensor = {
+    name: 'output_norm.weight',
+    dimensions: [32],
+    type: 'F32',
+    data: () => [new Uint8Array(128)],
+  } as const;
+  return Buffer.concat([...encodeGguf({ metadata, tensors: [tensor] })]);
+}
 
 describe('a chat template', () => {
   const variables = { bos_token: '<s>', eos_token: '</s>' };
