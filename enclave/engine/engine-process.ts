@@ -4,7 +4,7 @@ import { once } from 'node:events';
 import type { Duplex } from 'node:stream';
 import { ENCLAVE_ENVIRONMENT, ENGINE_NODE_FLAGS } from '../start-guard.ts';
 import { EngineError } from './errors.ts';
-import { encodeFrame, type Frame, FrameReader } from './frames.ts';
+import { encodeFrame, type Frame, FrameReader, SMALL_FRAME_BYTES } from './frames.ts';
 import { readFailure, type StartMessage } from './messages.ts';
 
 /** A file of the model beside its main one, read-only like it. */
@@ -152,6 +152,10 @@ class Conversation {
   send(header: object, body: readonly Uint8Array[] = []): void {
     if (this.#end !== undefined) throw this.#end;
     const parts = encodeFrame(header, body);
+    if (parts.reduce((sum, part) => sum + part.length, 0) <= SMALL_FRAME_BYTES) {
+      this.#channel.write(Buffer.concat(parts));
+      return;
+    }
     this.#channel.cork();
     for (const part of parts) this.#channel.write(part);
     this.#channel.uncork();

@@ -18,6 +18,8 @@ const PREFIX_BYTES = 8;
 export const MAX_HEADER_BYTES = 256 * 1024;
 /** All tensors of one request or answer together. */
 export const MAX_BODY_BYTES = 256 * 1024 * 1024;
+/** Copying costs less than handing the kernel one piece more. */
+export const SMALL_FRAME_BYTES = 16 * 1024;
 
 function encodePrefix(header: Uint8Array, bodySizeBytes: number): Uint8Array {
   if (header.length > MAX_HEADER_BYTES || bodySizeBytes > MAX_BODY_BYTES) {
@@ -117,9 +119,10 @@ export function readFrameSync(descriptor: number): Frame | undefined {
 }
 
 export function writeFrameSync(descriptor: number, header: object, body: readonly Uint8Array[]): void {
-  const [prefix = new Uint8Array(), headerBytes = new Uint8Array(), ...rest] = encodeFrame(header, body);
-  // One call for the two that every frame has: most have nothing else.
-  for (const part of [Buffer.concat([prefix, headerBytes]), ...rest]) {
+  const parts = encodeFrame(header, body);
+  const sizeBytes = parts.reduce((sum, part) => sum + part.length, 0);
+  // One call where it can be: each wakes whoever reads.
+  for (const part of sizeBytes <= SMALL_FRAME_BYTES ? [Buffer.concat(parts)] : parts) {
     for (let offset = 0; offset < part.length; ) offset += writeSync(descriptor, part, offset);
   }
 }

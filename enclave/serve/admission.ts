@@ -10,18 +10,25 @@ interface Waiting {
   readonly refuse: (error: unknown) => void;
 }
 
+export interface QueueRules {
+  /** So many may wait, of all callers together. */
+  readonly queueLength: number;
+  /** No longer than this. */
+  readonly waitMs: number;
+}
+
 export class Admission {
   readonly #places: number;
-  readonly #queueLength: number;
+  readonly #queue: QueueRules;
   /** By caller, in the order of their next turns; no caller without requests. */
   readonly #queues = new Map<string, Waiting[]>();
   #waiting = 0;
   #taken = 0;
 
-  /** `places` run at once; `queueLength` more may wait, of all callers together. */
-  constructor(places: number, queueLength: number) {
+  /** `places` run at once. */
+  constructor(places: number, queue: QueueRules) {
     this.#places = places;
-    this.#queueLength = queueLength;
+    this.#queue = queue;
   }
 
   get waiting(): number {
@@ -31,7 +38,8 @@ export class Admission {
   /**
    * `caller` is a `Caller.key`. Resolves with a place, to be disposed when it is free again. Rejects with ApiError API_OVERLOADED at once if the
    * queue is full, unless another caller has more in it than this one: then the newest of those has to go instead.
-   * Rejects with the signal's reason as soon as it aborts: whoever has gone does not wait in the queue.
+   * Rejects with API_DEADLINE after `waitMs`, and with the signal's reason as soon as it aborts: whoever has gone does
+   * not wait in the queue.
    */
   async enter(caller: string, signal: AbortSignal): Promise<Disposable> {
     signal.throwIfAborted();
@@ -49,22 +57,26 @@ export class Admission {
 
   /** Resolves with the place of whoever finished. */
   #turn(caller: string, signal: AbortSignal): Promise<void> {
-    if (this.#waiting >= this.#queueLength) this.#makeRoomFor(caller);
+    if (this.#waiting >= this.#queue.queueLength) this.#makeRoomFor(caller);
     return new Promise((resolve, reject) => {
-      const leave = (): void => {
-        this.#remove(waiting);
-        reject(signal.reason);
+      const settle = (done: () => void): void => {
+        clearTimeout(timer);
+        signal.removeEventListener('abort', leave);
+        done();
       };
+      const giveUp = (reason: unknown): void => {
+        this.#remove(waiting);
+        waiting.refuse(reason);
+      };
+      const leave = (): void => giveUp(signal.reason);
+      const timer = setTimeout(
+        () => giveUp(new ApiError('API_DEADLINE', 'the request waited too long for its turn')),
+        this.#queue.waitMs,
+      );
       const waiting: Waiting = {
         caller,
-        admit: () => {
-          signal.removeEventListener('abort', leave);
-          resolve();
-        },
-        refuse: (error) => {
-          signal.removeEventListener('abort', leave);
-          reject(error);
-        },
+        admit: () => settle(resolve),
+        refuse: (reason) => settle(() => reject(reason)),
       };
       signal.addEventListener('abort', leave, { once: true });
       const queue = this.#queues.get(caller);

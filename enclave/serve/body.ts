@@ -79,7 +79,10 @@ export async function readBody(
   request.on('data', take);
   request.once('end', resolve);
   request.on('error', reject);
-  request.once('close', () => reject(new ApiError('API_INVALID', 'body: cut off')));
+  request.once('close', () => {
+    // Of every request, sooner or later: an error costs more than the rest of a small one.
+    if (!request.complete) reject(new ApiError('API_INVALID', 'body: cut off'));
+  });
   await done.finally(stop);
   return new Uint8Array(buffer, 0, filled);
 }

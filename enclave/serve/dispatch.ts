@@ -55,7 +55,9 @@ export class Dispatcher {
     const work = new Work();
     this.#atWork += 1;
     response.once('close', () => {
-      work.end(new ApiError('API_INVALID', 'the client has gone'));
+      work.end(
+        response.writableFinished ? undefined : () => new ApiError('API_INVALID', 'the client has gone'),
+      );
       this.#atWork -= 1;
       if (this.#atWork === 0) this.#draining?.resolve();
       this.#options.observe({
@@ -169,8 +171,9 @@ class Work {
     this.#held.defer(() => clearTimeout(timer));
   }
 
-  end(reason: unknown): void {
-    this.#controller.abort(reason);
+  /** `reason` says why, where the work ends before its answer has been sent; nobody listens after that. */
+  end(reason: (() => unknown) | undefined): void {
+    if (reason !== undefined) this.#controller.abort(reason());
     this.#held.dispose();
   }
 }

@@ -56,23 +56,14 @@ export class Intake {
    */
   async enter(model: ServedModel, { caller, signal, receipt }: Exchange): Promise<Disposable> {
     if (receipt !== undefined) await vouchFor(receipt, model);
-    const late = new AbortController();
-    const timer = setTimeout(
-      () => late.abort(new ApiError('API_DEADLINE', 'the request waited too long for its turn')),
-      this.#waitMs,
-    );
-    try {
-      return await this.#admissionOf(model).enter(caller.key, AbortSignal.any([signal, late.signal]));
-    } finally {
-      clearTimeout(timer);
-    }
+    return this.#admissionOf(model).enter(caller.key, signal);
   }
 
   #admissionOf(model: ServedModel): Admission {
     let admission = this.#admissions.get(model);
     if (admission === undefined) {
       const places = model.engine.kind === 'text' ? model.engine.metadata.sequences : TENSOR_PLACES;
-      admission = new Admission(places, this.#queueLength);
+      admission = new Admission(places, { queueLength: this.#queueLength, waitMs: this.#waitMs });
       this.#admissions.set(model, admission);
     }
     return admission;

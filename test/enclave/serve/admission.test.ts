@@ -34,7 +34,7 @@ const overloaded = expect.objectContaining({ code: 'API_OVERLOADED' });
 
 describe('admission to a model', () => {
   it('lets a fixed number in, queues a bounded number, and refuses the rest at once', async () => {
-    const admission = new Admission(2, 1);
+    const admission = new Admission(2, { queueLength: 1, waitMs: 60_000 });
     const all = [work(), work(), work(), work()];
     const runs = all.map((one) => run(admission, one.run, never));
     await expect(runs[3]).rejects.toEqual(overloaded);
@@ -48,7 +48,7 @@ describe('admission to a model', () => {
   });
 
   it('serves in order of arrival, also when work fails', async () => {
-    const admission = new Admission(1, 10);
+    const admission = new Admission(1, { queueLength: 10, waitMs: 60_000 });
     const order: number[] = [];
     const runs = [0, 1, 2, 3].map((index) =>
       run(
@@ -68,7 +68,7 @@ describe('admission to a model', () => {
   });
 
   it('gives the place of whoever leaves the queue to another', async () => {
-    const admission = new Admission(1, 1);
+    const admission = new Admission(1, { queueLength: 1, waitMs: 60_000 });
     const first = work();
     const running = run(admission, first.run, never);
     const gone = new AbortController();
@@ -84,7 +84,7 @@ describe('admission to a model', () => {
   });
 
   it('loses no place when a caller leaves just as its turn comes', async () => {
-    const admission = new Admission(1, 4);
+    const admission = new Admission(1, { queueLength: 4, waitMs: 60_000 });
     const first = work();
     const running = run(admission, first.run, never);
     const gone = new AbortController();
@@ -97,7 +97,7 @@ describe('admission to a model', () => {
   });
 
   it('does not start for a caller that has gone already', async () => {
-    const admission = new Admission(1, 1);
+    const admission = new Admission(1, { queueLength: 1, waitMs: 60_000 });
     const late = work();
     await expect(run(admission, late.run, AbortSignal.abort(new Error('gone')))).rejects.toThrow('gone');
     expect(late.started).toBe(false);
@@ -120,7 +120,7 @@ describe('fairness between callers', () => {
   };
 
   it('gives turns round and round, however many requests one of them has waiting', async () => {
-    const admission = new Admission(1, 10);
+    const admission = new Admission(1, { queueLength: 10, waitMs: 60_000 });
     const order: string[] = [];
     const [greedy, modest] = ['greedy', 'modest'];
     const all = [
@@ -134,7 +134,7 @@ describe('fairness between callers', () => {
   });
 
   it('takes the newest of whoever has most waiting when the queue is full', async () => {
-    const admission = new Admission(1, 3);
+    const admission = new Admission(1, { queueLength: 3, waitMs: 60_000 });
     const order: string[] = [];
     const [greedy, modest] = ['greedy', 'modest'];
     const kept = [start(admission, order, greedy, 'g0'), start(admission, order, greedy, 'g1')];
@@ -149,8 +149,19 @@ describe('fairness between callers', () => {
     expect(admission.waiting).toBe(0);
   });
 
+  it('lets nobody wait for ever', async () => {
+    const admission = new Admission(1, { queueLength: 3, waitMs: 20 });
+    const first = work();
+    const running = run(admission, first.run, never);
+    const waiting = run(admission, first.run, never, 'other');
+    await expect(waiting).rejects.toEqual(expect.objectContaining({ code: 'API_DEADLINE' }));
+    expect(admission.waiting).toBe(0);
+    first.finish();
+    await running;
+  });
+
   it('keeps nothing of a caller who has left', async () => {
-    const admission = new Admission(1, 3);
+    const admission = new Admission(1, { queueLength: 3, waitMs: 60_000 });
     const first = work();
     const running = run(admission, first.run, never);
     const gone = new AbortController();
