@@ -126,6 +126,12 @@ export const clientErrors = {
     means: 'The answer to a request is not HTTP/1.1, or does not say where it ends.',
     action: 'Do not use the answer; report it to the operator with the message.',
   },
+  CLIENT_REQUEST_LATER: {
+    exit: 3,
+    means: 'The enclave was verified and takes no further request at the moment.',
+    action:
+      'Try again later, after the time that the message names if it names one; the request was not computed.',
+  },
   CLIENT_REQUEST_REFUSED: {
     exit: 1,
     means: 'The enclave was verified and refused the request.',
@@ -136,7 +142,11 @@ export const clientErrors = {
 export type ClientErrorCode = keyof typeof clientErrors;
 
 export class ClientError extends StrongroomError<ClientErrorCode> {
-  constructor(code: ClientErrorCode, message: string, cause?: unknown) {
+  /** When the enclave wants to be asked again, if it said so. */
+  readonly retryAfterSeconds: number | undefined;
+
+  constructor(code: ClientErrorCode, message: string, cause?: unknown, retryAfterSeconds?: number) {
     super(clientErrors, code, message, cause);
+    this.retryAfterSeconds = retryAfterSeconds;
   }
 }

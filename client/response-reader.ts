@@ -87,9 +87,13 @@ function bodyOf(head: string): BodyToCome {
   if (status === undefined) throw malformed(`its status line is ${shown(statusLine)}`);
   const fields = readFields(lines);
   if (status === '429' || status === '503') {
+    const seconds = retryAfterSeconds(fields);
+    const when = seconds === undefined ? 'a while' : `${seconds} s`;
     throw new ClientError(
       'CLIENT_BUSY',
-      `The enclave answers ${status}; try again in ${retryAfter(fields)}.`,
+      `The enclave answers ${status}; try again in ${when}.`,
+      undefined,
+      seconds,
     );
   }
   const refused = status === '403';
@@ -144,9 +148,9 @@ function readFields(lines: readonly string[]): ReadonlyMap<string, readonly stri
   return fields;
 }
 
-function retryAfter(fields: ReadonlyMap<string, readonly string[]>): string {
+function retryAfterSeconds(fields: ReadonlyMap<string, readonly string[]>): number | undefined {
   const [seconds] = fields.get('retry-after') ?? [];
-  return seconds !== undefined && /^[0-9]{1,6}$/.test(seconds) ? `${seconds} s` : 'a while';
+  return seconds !== undefined && /^[0-9]{1,6}$/.test(seconds) ? Number(seconds) : undefined;
 }
 
 function shown(text: string | undefined): string {

@@ -29,8 +29,8 @@ type CheckedOptions = Required<Omit<AgentOptions, 'clientCertificate'>> &
   Pick<AgentOptions, 'clientCertificate'>;
 
 const DAY_MS = 24 * 60 * 60 * 1000;
-/** How long a pool that has connections goes on with them after the enclave said that it is busy. */
-const BUSY_PAUSE_MS = 1000;
+/** How long at most a pool that has connections goes on with them alone after the enclave said that it is busy. */
+const BUSY_PAUSE_MAX_SECONDS = 30;
 
 interface Waiting {
   readonly options: Dispatcher.DispatchOptions;
@@ -176,13 +176,19 @@ export class VerifiedAgent extends Dispatcher {
       await this.#open(undefined);
     } catch (error) {
       if (codeOf(error) === 'CLIENT_BUSY' && this.#connections.size > 0) {
-        this.#busyUntilMs = performance.now() + BUSY_PAUSE_MS;
-        setTimeout(this.#advance, BUSY_PAUSE_MS + 1).unref();
+        this.#pause((error as ClientError).retryAfterSeconds);
       } else {
         this.#waiting.shift()?.handler.onResponseError?.(null as never, error as Error);
       }
     }
     this.#advance();
+  }
+
+  /** The open connections go on; no other is opened for a while. */
+  #pause(seconds = 1): void {
+    const pauseMs = Math.min(Math.max(seconds, 1), BUSY_PAUSE_MAX_SECONDS) * 1000;
+    this.#busyUntilMs = performance.now() + pauseMs;
+    setTimeout(this.#advance, pauseMs + 1).unref();
   }
 
   async #open(signal: AbortSignal | undefined): Promise<EnclaveEvidence> {

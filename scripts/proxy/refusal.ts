@@ -1,4 +1,5 @@
 import type { ServerResponse } from 'node:http';
+import { ClientError } from '../../client/index.ts';
 import { codeOf, StrongroomError } from '../../shared/errors.ts';
 
 /** Nothing was sent, and later it may go well: a caller loses nothing by asking again. */
@@ -35,9 +36,13 @@ export function sendRefusal(response: ServerResponse, error: unknown): void {
     'cache-control': 'no-store',
     // The OpenAI clients go by it.
     'x-should-retry': String(MAY_RETRY.includes(code)),
-    ...(status === 503 ? { 'retry-after': '1' } : {}),
+    ...(status === 503 ? { 'retry-after': String(retryAfterSeconds(error)) } : {}),
   });
   response.end(body);
+}
+
+function retryAfterSeconds(error: unknown): number {
+  return (error instanceof ClientError ? error.retryAfterSeconds : undefined) ?? 1;
 }
 
 function described(error: unknown, code: string) {

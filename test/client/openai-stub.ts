@@ -53,6 +53,10 @@ export function openAiStub({ tokenMs = 0 } = {}): OpenAiStub {
       0,
       asked.max_completion_tokens ?? asked.max_tokens ?? 100,
     );
+    if (tokens.at(-1) === 'busy') {
+      response.setHeader('retry-after', '2');
+      return refuse(response, 503, 'overloaded', 'come back');
+    }
     if (asked.stream === true) return stream(response, tokens);
     const message = { role: 'assistant', content: tokens.join(' '), refusal: null };
     const choices = [{ index: 0, message, finish_reason: 'stop', logprobs: null }];

@@ -109,14 +109,20 @@ describe.each([
       '429 with its time',
       `HTTP/1.1 429 Too Many Requests\r\nRetry-After: 7\r\n\r\n`,
       /429; try again in 7 s/,
+      7,
     ],
     ['503 without one', `HTTP/1.1 503 Service Unavailable\r\n\r\n`, /503; try again in a while/],
     ['503 with nonsense', `HTTP/1.1 503 X\r\nRetry-After: <script>\r\n\r\n`, /try again in a while/],
     ['a connection about to close', replacing('keep-alive', 'close'), /about to close/],
-  ])('%s means try again', (_what, text, message) => {
-    expect(() => read(text, pieceBytes)).toThrow(expect.objectContaining({ code: 'CLIENT_BUSY' }));
-    expect(() => read(text, pieceBytes)).toThrow(message);
-  });
+  ] as const)(
+    '%s means try again',
+    (_what, text, message, retryAfterSeconds: number | undefined = undefined) => {
+      expect(() => read(text, pieceBytes)).toThrow(
+        expect.objectContaining({ code: 'CLIENT_BUSY', retryAfterSeconds }),
+      );
+      expect(() => read(text, pieceBytes)).toThrow(message);
+    },
+  );
 });
 
 test('any bytes, cut anywhere, are either waited on or refused with a code', () => {

@@ -200,6 +200,16 @@ describe('strongroom ask, a prompt', () => {
     await expect(ask(args)).rejects.toThrow('The enclave answers 404: there is no such model');
   });
 
+  test('says when to come back to an enclave that is busy', async () => {
+    const asking503 = ask(await asking('you are busy'));
+    await expect(asking503).rejects.toMatchObject({
+      code: 'CLIENT_REQUEST_LATER',
+      exitCode: 3,
+      retryAfterSeconds: 2,
+      message: 'The enclave answers 503: come back (try again in 2 s)',
+    });
+  });
+
   test('needs a prompt with something in it', async () => {
     await expect(ask(await asking('-'), ' \n')).rejects.toThrow(refusal('USAGE'));
   });
