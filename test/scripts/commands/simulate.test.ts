@@ -8,10 +8,12 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { promisify } from 'node:util';
 import { DecryptCommand } from '@aws-sdk/client-kms';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { connect, readExpectationsFile } from '../../../client/index.ts';
 import { localKmsClient } from '../../../scripts/local/kms-client.ts';
 import { encodeOnnxModel } from '../../../scripts/model/onnx.ts';
 import { parseKeyFile } from '../../../shared/sealed-model/key-file.ts';
 import { processTree } from '../../support/memory-scan.ts';
+import { tinyLlama } from '../../support/text-models.ts';
 
 const PROJECT = join(import.meta.dirname, '..', '..', '..');
 const START_TIMEOUT_MS = 60_000;
@@ -196,6 +198,31 @@ describe('strongroom simulate', () => {
         expect(await stderr).toMatch(/^parent: \{.*"event":"ready"/m);
       } finally {
         child.kill('SIGKILL');
+      }
+    },
+    START_TIMEOUT_MS,
+  );
+
+  it(
+    'serves a language model, from a confined engine in the measured image',
+    async () => {
+      const model = join(folder, 'tiny.gguf');
+      writeFileSync(model, tinyLlama());
+      const out = join(folder, 'for-text-clients');
+      const child = start(model, '--folder', out, '--json');
+      try {
+        const announced = JSON.parse(await printed(child, /\n/)) as Announced;
+        expect(announced.model).toBe('tiny');
+        // Tensors are nothing that it takes.
+        expect(announced.input).toBeUndefined();
+        const expectations = await readExpectationsFile(announced.expectations);
+        await using enclave = await connect(announced.url, expectations);
+        const response = await enclave.fetch('/v2/models/tiny');
+        expect(await response.json()).toMatchObject({ name: 'tiny', platform: 'gguf_llamacpp' });
+        expect((await enclave.fetch('/v2/health/ready')).status).toBe(200);
+      } finally {
+        child.kill('SIGTERM');
+        await once(child, 'exit');
       }
     },
     START_TIMEOUT_MS,
