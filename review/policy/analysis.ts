@@ -65,12 +65,15 @@ export interface CallerClass {
 
 export function analyse(world: World, deletedMayExist = false): Analysis {
   const asker = new Asker(world);
-  const callers = callersOf(world, deletedMayExist);
+  const { callers, isCut } = callersOf(world, deletedMayExist);
+  if (isCut) asker.gaveUp = true;
   const classes = classesOf(world, callers);
   const attestations = attestationsOf(world);
   const primaryAction = primaryActionOf(world, asker);
-  const ask = (action: string, more: Partial<Question> = {}, sources = asker.sources) =>
-    everyWay(asker, classes, sources, { action, ...more });
+  const administrators = administratorsOf(asker, classes);
+  const trusted = new Set(administrators.map(({ caller }) => caller.identity.arn));
+  const ask = (action: string, more: Partial<Question> = {}) =>
+    everyWay(asker, classes, asker.sources, { action, ...more }, trusted);
 
   const unattested = isDecryptable(world) ? ask('kms:Decrypt') : [];
   const derived = ask('kms:DeriveSharedSecret').filter((access) => yieldsSecret(world, asker, access));
@@ -98,10 +101,8 @@ export function analyse(world: World, deletedMayExist = false): Analysis {
         : attestations
             .filter(({ kind }) => kind === 'reviewed')
             .flatMap((attestation) => ask(primaryAction, { attestation })),
-    administrators: [...ask('kms:PutKeyPolicy'), ...ask('kms:PutKeyPolicy', { via: 'service' })].filter(
-      (access, index, all) => all.findIndex((one) => sameWay(one, access)) === index,
-    ),
-    ...grantFacts(asker, classes, attestations, world),
+    administrators,
+    ...grantFacts(asker, classes, attestations, world, trusted),
     reEncryptEscapes: isDecryptable(world)
       ? ask('kms:ReEncryptFrom', { fixed: { 'kms:reencryptonsamekey': [['false']] } })
       : [],
@@ -128,18 +129,74 @@ export function analyse(world: World, deletedMayExist = false): Analysis {
   };
 }
 
+function administratorsOf(asker: Asker, classes: readonly CallerClass[]): Access[] {
+  const found = new Map<string, Access>();
+  for (const via of [undefined, 'service' as const]) {
+    const question = { action: 'kms:PutKeyPolicy', ...(via === undefined ? {} : { via }) };
+    // Each of them counts: who may write the policy is trusted anyway.
+    const isLong = asker.sources.length > MANY_SOURCES;
+    const known = new Set<string>();
+    for (const source of asker.sources) {
+      const left = isLong ? classes.filter(({ caller }) => !known.has(caller.name)) : classes;
+      if (left.length === 0) break;
+      for (const access of everyWay(asker, left, [source], question, new Set())) {
+        const key = `${sourceKey(source)} ${access.caller.name}`;
+        known.add(access.caller.name);
+        if (!found.has(key)) found.set(key, access);
+      }
+    }
+  }
+  return [...found.values()];
+}
+
+/** In a long policy, as many accesses of one kind are looked for as anybody would read. */
+const MANY_SOURCES = 40;
+const OF_ONE_KIND_MAX = 40;
+
+/** Counts what was found of each kind, and says when a kind has enough. */
+class Quota {
+  readonly #isLong: boolean;
+  readonly #counts = new Map<string, number>();
+
+  constructor(asker: Asker) {
+    this.#isLong = asker.sources.length > MANY_SOURCES;
+  }
+
+  isFull(kind: string): boolean {
+    return this.#isLong && (this.#counts.get(kind) ?? 0) >= OF_ONE_KIND_MAX;
+  }
+
+  count(kind: string): void {
+    this.#counts.set(kind, (this.#counts.get(kind) ?? 0) + 1);
+  }
+}
+
+/** Accesses of one kind make for the same verdict. */
+function kindOf(asker: Asker, source: Source, caller: Caller, action: string, administrators: ReadonlySet<string>): string {
+  const { isHost, isNamed, isStranger, iamFrom, identity } = caller;
+  const reach = asker.reachOf(source, caller, action);
+  return JSON.stringify([reach, isHost, isNamed, isStranger, iamFrom, administrators.has(identity.arn)]);
+}
+
 function everyWay(
   asker: Asker,
   classes: readonly CallerClass[],
   sources: readonly Source[],
   question: Omit<Question, 'caller'>,
+  administrators: ReadonlySet<string>,
 ): Access[] {
-  const found = sources.flatMap((source) =>
-    classes.flatMap(({ caller, alike }) => {
+  const quota = new Quota(asker);
+  const found = sources.flatMap((source) => {
+    if (source.kind === 'statement' && !asker.covers(source.statement, question.action)) return [];
+    return asker.concerned(source, classes).flatMap(({ caller, alike }) => {
+      const kind = kindOf(asker, source, caller, question.action, administrators);
+      if (quota.isFull(kind)) return [];
       const allowed = asker.findVia(source, { ...question, caller });
-      return allowed === undefined ? [] : [{ ...allowed, caller, alike }];
-    }),
-  );
+      if (allowed === undefined) return [];
+      quota.count(kind);
+      return [{ ...allowed, caller, alike }];
+    });
+  });
   // Whom the key policy lets in by name needs no IAM policy: the same principal with one is no second finding.
   return found.filter(
     (access) =>
@@ -170,21 +227,34 @@ function attestedAccesses(
   plaintext: readonly Access[],
 ): AttestedAccess[] {
   const others = attestations.filter(({ kind }) => kind !== 'reviewed');
-  return asker.sources.flatMap((source) =>
-    classes.flatMap(({ caller, alike }) =>
-      others.flatMap((attestation): AttestedAccess[] => {
+  const open = new Set(plaintext.map(({ caller }) => caller.name));
+  const quota = new Quota(asker);
+  return asker.sources.flatMap((source) => {
+    if (source.kind === 'statement' && !asker.covers(source.statement, action)) return [];
+    return others.flatMap((attestation) => {
+      const found: AttestedAccess[] = [];
+      for (const { caller, alike } of asker.concerned(source, classes)) {
+        const isOpen = open.has(caller.name);
+        const kind = `${attestation.kind} ${isOpen} ${kindOf(asker, source, caller, action, NOBODY)}`;
+        if (quota.isFull(kind)) continue;
         const question = { action, caller, attestation };
-        const found = asker.findVia(source, question);
-        if (found !== undefined) return [{ ...found, caller, alike, attestation, byCopy: false }];
+        const allowed = asker.findVia(source, question);
+        if (allowed !== undefined) {
+          quota.count(kind);
+          found.push({ ...allowed, caller, alike, attestation, byCopy: false });
+          continue;
+        }
         // A value that a tag administrator can make equal to any measurement pins nothing.
-        if (!isBuildable(attestation.kind) || plaintext.some((one) => one.caller.name === caller.name))
-          return [];
+        if (!isBuildable(attestation.kind) || isOpen) continue;
         const copied = asker.findVia(source, { ...question, mayCopy: true });
-        return copied === undefined ? [] : [{ ...copied, caller, alike, attestation, byCopy: true }];
-      }),
-    ),
-  );
+        if (copied !== undefined) found.push({ ...copied, caller, alike, attestation, byCopy: true });
+      }
+      return found;
+    });
+  });
 }
+
+const NOBODY: ReadonlySet<string> = new Set();
 
 /** Images that anybody can make. */
 export function isBuildable(kind: AttestationKind): boolean {
@@ -205,7 +275,9 @@ function grantFacts(
   classes: readonly CallerClass[],
   attestations: readonly Attestation[],
   world: World,
+  administrators: ReadonlySet<string>,
 ): Pick<Analysis, 'grantEscapes' | 'grantsCovered' | 'serviceGrants'> {
+  const quota = new Quota(asker);
   const escapes: GrantEscape[] = [];
   const covered: Access[] = [];
   const services: Access[] = [];
@@ -215,7 +287,10 @@ function grantFacts(
   const uses = usesOf(world);
   const operations = GRANT_OPERATIONS.flatMap(([operation, usage]) => (uses.has(usage) ? [operation] : []));
   for (const source of asker.sources) {
-    for (const { caller, alike } of classes) {
+    if (source.kind === 'statement' && !asker.covers(source.statement, 'kms:CreateGrant')) continue;
+    for (const { caller, alike } of asker.concerned(source, classes)) {
+      const kind = kindOf(asker, source, caller, 'kms:CreateGrant', administrators);
+      if (quota.isFull(kind)) continue;
       const create = (operation: string, grantee: string, forService: boolean) =>
         asker.findVia(source, {
           caller,
@@ -255,6 +330,7 @@ function grantFacts(
         }
         if (usable !== undefined) break;
       }
+      if (first !== undefined) quota.count(kind);
       if (usable !== undefined) escapes.push(usable);
       else if (first !== undefined) covered.push({ ...first, caller, alike });
       if (first === undefined) {
@@ -375,7 +451,9 @@ function classesOf(world: World, callers: readonly Caller[]): CallerClass[] {
   const classes = new Map<string, { caller: Caller; alike: Caller[] }>();
   for (const caller of callers) {
     const { arn, sessionArn = '', accountId, uniqueId = '' } = caller.identity;
-    const matches = [...named].map(([, texts]) =>
+    // What a caller gets by IAM, through the account, does not hang on the Allow statements that name it.
+    const telling = [...named].filter(([{ effect }]) => caller.iamFrom !== 'assumed' || effect === 'Deny');
+    const matches = telling.map(([, texts]) =>
       [arn, sessionArn, uniqueId].map((text) => (texts.has(text) ? '1' : '0')).join(''),
     );
     const isGrantee = world.grants.map(({ granteePrincipal }) =>

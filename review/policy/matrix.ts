@@ -16,8 +16,8 @@ const ACTIONS = [
   'kms:PutKeyPolicy',
   'kms:Encrypt',
 ];
-const CALLERS_MAX = 16;
-const ATTESTATIONS_MAX = 12;
+const CALLERS_MAX = 12;
+const ATTESTATIONS_MAX = 10;
 
 /** A cell is the best that the caller can make of it: some request of this kind is allowed, or none. */
 export function matrixOf(analysis: Analysis): Matrix {

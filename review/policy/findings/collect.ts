@@ -74,6 +74,7 @@ export class Places {
   readonly #text: string;
   readonly #spans: ReturnType<typeof statementSpans>;
   readonly #sids: readonly (string | undefined)[];
+  readonly #known = new Map<number, Omit<StatementLocation, 'conditionLines'>>();
 
   constructor(text: string, statements: readonly Pick<Statement, 'sid'>[]) {
     this.#text = text;
@@ -82,6 +83,12 @@ export class Places {
   }
 
   of(index: number): Omit<StatementLocation, 'conditionLines'> | undefined {
+    const known = this.#known.get(index) ?? this.#locate(index);
+    if (known !== undefined) this.#known.set(index, known);
+    return known;
+  }
+
+  #locate(index: number): Omit<StatementLocation, 'conditionLines'> | undefined {
     const span = this.#spans[index];
     if (span === undefined) return undefined;
     const start = placeOf(this.#text, span.start);

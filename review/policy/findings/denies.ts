@@ -10,12 +10,15 @@ import type { Severity } from '../report.ts';
 import { type FindingContext, whoOf } from './access.ts';
 import { witnessOf } from './witness.ts';
 
+/** As many accesses as are held against each Deny. */
+const EXAMPLES_MAX = 100;
+
 export function denyFindings(context: FindingContext): void {
   const { analysis, judgement } = context;
   const denies = analysis.world.keyPolicy.statements.filter(
     ({ effect, conditions }) => effect === 'Deny' && conditions.some(({ key }) => isAttestationKey(key)),
   );
-  const bad = [...analysis.unattested, ...judgement.otherImages];
+  const bad = [...analysis.unattested, ...judgement.otherImages].slice(0, EXAMPLES_MAX);
   for (const deny of denies) {
     for (const access of bad) nearMiss(context, deny, access);
     coverage(context, deny);

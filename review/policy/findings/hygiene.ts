@@ -83,6 +83,7 @@ function otherReleaseFindings({ analysis, judgement, findings, remedies }: Findi
   const others = attestations.filter(({ kind }) => kind === 'named-image');
   for (const source of asker.sources) {
     if (source.kind === 'grant' || !mentionsAttestation(source)) continue;
+    if (!asker.covers(source.statement, 'kms:GenerateDataKey')) continue;
     if (judgement.otherImages.some((one) => one.source === source)) continue;
     for (const attestation of others) {
       const found = firstOf(callers, (caller) =>

@@ -310,7 +310,9 @@ function deadFindings(context: FindingContext, statement: Statement): void {
   const { index } = statement;
   const covered = expandActions(statement.actions).filter((action) => isGovernedByKeyPolicy(action));
   const source = { kind: 'statement', statement } as const;
-  const matching = callers.filter((caller) => asker.concerns(source, caller, covered[0] ?? ''));
+  // Where callers were left out, that nobody is let in means nothing.
+  if (asker.gaveUp) return;
+  const matching = callers.filter((caller) => asker.isFor(source, caller));
   if (matching.length === 0) {
     const kinds = (statement.principals?.entries ?? []).map(({ kind }) => kind);
     if (!statement.conditions.some(({ key }) => isAttestationKey(key))) return;
@@ -320,11 +322,14 @@ function deadFindings(context: FindingContext, statement: Statement): void {
     });
     return;
   }
-  const questions = matching.flatMap((caller) =>
-    covered.flatMap((action) => questionsFor(analysis, caller, action)),
-  );
-  if (questions.some((question) => asker.findVia(source, question) !== undefined)) return;
-  const isShadowed = questions.some((question) => asker.couldApply(statement, question));
+  let isShadowed = false;
+  let asked = 0;
+  for (const question of questionsFor(analysis, matching, covered)) {
+    asked += 1;
+    // So long a list is not searched to its end, and then nothing is said.
+    if (asked > QUESTIONS_MAX || asker.findVia(source, question) !== undefined) return;
+    isShadowed ||= asker.couldApply(statement, question);
+  }
   const isExplained = EXPLANATIONS.some((code) => findings.has(code, index));
   const decides =
     primaryAction !== undefined &&
@@ -354,17 +359,23 @@ const EXPLANATIONS = [
   'deleted-principal',
 ] as const;
 
-function questionsFor({ attestations }: Analysis, caller: Caller, action: string): Question[] {
-  const documents = isAttestable(action) ? [undefined, ...attestations] : [undefined];
-  return documents.flatMap((attestation) =>
-    [undefined, 'service' as const].map((via) => ({
-      caller,
-      action,
-      mayCopy: true,
-      ...(attestation === undefined ? {} : { attestation }),
-      ...(via === undefined ? {} : { via }),
-    })),
-  );
+const QUESTIONS_MAX = 4_000;
+
+function* questionsFor(
+  { attestations }: Analysis,
+  callers: readonly Caller[],
+  actions: readonly string[],
+): Generator<Question> {
+  for (const action of actions) {
+    const documents = isAttestable(action) ? [undefined, ...attestations] : [undefined];
+    for (const caller of callers) {
+      for (const attestation of documents) {
+        const question = { caller, action, mayCopy: true, ...(attestation === undefined ? {} : { attestation }) };
+        yield question;
+        yield { ...question, via: 'service' };
+      }
+    }
+  }
 }
 
 /** The reviewed image is refused, at least on the host that the policy means. */

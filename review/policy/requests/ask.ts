@@ -3,6 +3,7 @@
  * allowed? The search (solve.ts) proposes a request, and `decide`, which the simulated KMS asks too, has the last word.
  */
 import { expandActions, isAttestable } from '../../../shared/policy/actions.ts';
+import { evaluateCondition } from '../../../shared/policy/conditions.ts';
 import { contextOf } from '../../../shared/policy/context.ts';
 import { decide } from '../../../shared/policy/decide.ts';
 import { asciiLower, partsMatch } from '../../../shared/policy/glob.ts';
@@ -69,12 +70,21 @@ export interface Allowed {
   readonly registers: Readonly<Record<string, string>>;
 }
 
+interface Denies {
+  readonly inKeyPolicy: readonly Statement[];
+  readonly clauses: readonly Clause[];
+}
+
 type KeyIndex = ReadonlyMap<string, readonly Condition[]>;
 
 export class Asker {
   readonly world: World;
   readonly #sources: readonly Source[];
   readonly #index: KeyIndex;
+  readonly #sourcesOf = new Map<Caller, readonly Source[]>();
+  readonly #concerned = new WeakMap<object, Map<Source, readonly unknown[]>>();
+  readonly #deniesOfCaller = new Map<Caller, readonly Statement[]>();
+  readonly #deniesOf = new Map<string, Denies>();
   readonly #contexts = new Map<string, ReadonlyMap<string, Values>>();
   readonly #domains = new Map<string, readonly Choice[]>();
   readonly #actions = new Map<Statement, ReadonlySet<string>>();
@@ -124,14 +134,98 @@ export class Asker {
     return undefined;
   }
 
-  #all(question: Question): readonly Source[] {
-    const extra = (question.newGrants ?? []).map((grant): Source => ({ kind: 'grant', grant }));
-    return [...this.#sources, ...extra];
+  #all({ caller, newGrants = [] }: Question): readonly Source[] {
+    const known = this.#sourcesOf.get(caller) ?? this.#sources.filter((source) => this.isFor(source, caller));
+    this.#sourcesOf.set(caller, known);
+    if (newGrants.length === 0) return known;
+    return [...known, ...newGrants.map((grant): Source => ({ kind: 'grant', grant }))];
   }
 
-  /** Whether the source concerns the caller at all. */
-  concerns(source: Source, caller: Caller, action: string): boolean {
-    return this.#reachOf(source, caller, action) !== undefined;
+  /** The callers whom the source can concern, whatever the action. */
+  concerned<T extends { readonly caller: Caller }>(source: Source, list: readonly T[]): readonly T[] {
+    const bySource = this.#concerned.get(list) ?? new Map<Source, readonly T[]>();
+    this.#concerned.set(list, bySource);
+    const known = bySource.get(source) as readonly T[] | undefined;
+    if (known !== undefined) return known;
+    const found = list.filter(({ caller }) => this.isFor(source, caller));
+    bySource.set(source, found);
+    return found;
+  }
+
+  /** Whether the source can concern the caller at all. */
+  isFor(source: Source, caller: Caller): boolean {
+    if (source.kind === 'grant') return true;
+    const { principals, effect } = source.statement;
+    return (
+      principals !== undefined &&
+      matchPrincipals(principals, caller.identity, effect) !== 'none' &&
+      this.#mayHold(source.statement, caller)
+    );
+  }
+
+  /** False when a condition on who calls fails, whatever the request is. */
+  #mayHold({ conditions }: Statement, caller: Caller): boolean {
+    const about = conditions.filter(isAboutCaller);
+    if (about.length === 0) return true;
+    const base = { principal: caller.identity, action: 'kms:Decrypt', keyArn: this.world.keyArn };
+    const context = this.#derived(base, caller);
+    const { version } = this.world.keyPolicy;
+    return about.every((condition) => evaluateCondition(condition, version, context).holds);
+  }
+
+  /** Denies of the key policy that can fire for the caller at all. */
+  #deniesFor(caller: Caller): readonly Statement[] {
+    const known = this.#deniesOfCaller.get(caller);
+    if (known !== undefined) return known;
+    const found = this.world.keyPolicy.statements.filter(
+      (one) =>
+        one.effect === 'Deny' &&
+        (one.principals === undefined || matchPrincipals(one.principals, caller.identity, 'Deny') !== 'none') &&
+        this.#mayHold(one, caller),
+    );
+    this.#deniesOfCaller.set(caller, found);
+    return found;
+  }
+
+  /** Denies of the key policy and of IAM that name caller, action and key; their conditions are yet to be seen. */
+  #denies(caller: Caller, action: string, context: ReadonlyMap<string, Values>): Denies {
+    const key = `${caller.name} ${action}`;
+    const known = this.#deniesOf.get(key);
+    if (known !== undefined) return known;
+    const { keyPolicy } = this.world;
+    const inKeyPolicy = this.#deniesFor(caller).filter((one) =>
+      this.#matches(keyPolicy, one, caller, action, context),
+    );
+    const clauses: Clause[] = [
+      // What they ask of the caller holds: else they were not among these.
+      ...inKeyPolicy.map(({ conditions }) => ({
+        conditions: conditions.filter((one) => !isAboutCaller(one)),
+        version: keyPolicy.version,
+      })),
+      ...caller.policies.flatMap((policy) =>
+        policy.statements
+          .filter((one) => one.effect === 'Deny' && this.#matches(policy, one, caller, action, context))
+          .map(({ conditions }) => ({ conditions, version: policy.version })),
+      ),
+    ].sort((a, b) => a.conditions.length - b.conditions.length);
+    const denies = { inKeyPolicy, clauses };
+    this.#deniesOf.set(key, denies);
+    return denies;
+  }
+
+  #matches(
+    policy: Policy,
+    statement: Statement,
+    caller: Caller,
+    action: string,
+    context: ReadonlyMap<string, Values>,
+  ): boolean {
+    return (
+      this.covers(statement, action) &&
+      resourceMatches(statement, policy.version, this.world.keyArn, context) &&
+      (statement.principals === undefined ||
+        matchPrincipals(statement.principals, caller.identity, statement.effect) !== 'none')
+    );
   }
 
   /** Whether the statement could apply to some request, were there no Deny. */
@@ -154,41 +248,27 @@ export class Asker {
     this.questions += 1;
     const { caller, action } = question;
     if (source.kind === 'statement' && !this.covers(source.statement, action)) return undefined;
-    const reach = this.#reachOf(source, caller, action);
+    const reach = this.reachOf(source, caller, action);
     if (reach === undefined) return undefined;
     const base = baseRequest(this.world, question);
     const context = this.#derived(base, caller);
     const keyPolicy = this.world.keyPolicy;
-    const matches = (policy: Policy, statement: Statement) =>
-      this.covers(statement, action) &&
-      resourceMatches(statement, policy.version, this.world.keyArn, context) &&
-      (statement.principals === undefined ||
-        matchPrincipals(statement.principals, caller.identity, statement.effect) !== 'none');
-    if (source.kind === 'statement' && !matches(keyPolicy, source.statement)) return undefined;
-
+    if (source.kind === 'statement' && !this.#matches(keyPolicy, source.statement, caller, action, context)) {
+      return undefined;
+    }
+    const { clauses: denies } = this.#denies(caller, action, context);
+    if (denies[0]?.conditions.length === 0) return undefined;
     const clause = (policy: Policy, statement: Statement): Clause => ({
       conditions: statement.conditions,
       version: policy.version,
     });
-    const denies = [
-      ...keyPolicy.statements
-        .filter((one) => one.effect === 'Deny' && matches(keyPolicy, one))
-        .map((one) => clause(keyPolicy, one)),
-      ...caller.policies.flatMap((policy) =>
-        policy.statements
-          .filter((one) => one.effect === 'Deny' && matches(policy, one))
-          .map((one) => clause(policy, one)),
-      ),
-    ];
-    if (denies.some(({ conditions }) => conditions.length === 0)) return undefined;
-    denies.sort((a, b) => a.conditions.length - b.conditions.length);
     const own = source.kind === 'statement' ? [clause(keyPolicy, source.statement)] : [];
     const isRoot = caller.identity.arn.endsWith(':root');
     const needsIam = reach !== 'direct' && !isRoot;
     const iamWays: (Clause | undefined)[] = needsIam
       ? caller.policies.flatMap((policy) =>
           policy.statements
-            .filter((one) => one.effect === 'Allow' && matches(policy, one))
+            .filter((one) => one.effect === 'Allow' && this.#matches(policy, one, caller, action, context))
             .map((one) => clause(policy, one)),
         )
       : [undefined];
@@ -208,7 +288,7 @@ export class Asker {
     return known;
   }
 
-  #reachOf(source: Source, caller: Caller, action: string): Reach | undefined {
+  reachOf(source: Source, caller: Caller, action: string): Reach | undefined {
     const ownAccount = caller.identity.accountId === this.world.accountId;
     if (source.kind === 'grant') {
       const { grant } = source;
@@ -415,10 +495,15 @@ export class Asker {
     base: PolicyRequest,
   ): Allowed | undefined {
     const { request, registers } = requestOf(this.world, question, base, found);
+    const { caller, action } = question;
+    const { keyPolicy } = this.world;
+    const { inKeyPolicy } = this.#denies(caller, action, this.#derived(base, caller));
+    // The other Allow statements could only allow it once more.
+    const statements = source.kind === 'statement' ? [source.statement, ...inKeyPolicy] : inKeyPolicy;
     const decision = decide(request, {
-      keyPolicy: this.world.keyPolicy,
-      identityPolicies: question.caller.policies,
-      grants: [...this.world.grants, ...(question.newGrants ?? [])],
+      keyPolicy: { ...keyPolicy, statements },
+      identityPolicies: caller.policies,
+      grants: source.kind === 'grant' ? [source.grant] : [],
     });
     // The engine has the last word; where it disagrees, nothing may be concluded from the search.
     if (!decision.allowed) {
@@ -442,8 +527,14 @@ export class Asker {
 }
 
 const CONTEXTS_MAX = 32;
+/** Keys whose value hangs on the caller alone. */
+const CALLER_KEY = /^(?:aws:principalarn|aws:principalaccount|aws:principaltype|aws:username|kms:calleraccount)$/i;
 const DERIVED_OR_ABSENT =
   /^(?:aws:principalarn|aws:principalaccount|aws:principaltype|aws:principalisawsservice|aws:userid|aws:username|aws:resourceaccount|kms:calleraccount|kms:resourcealiases|(?:aws|kms):resourcetag\/.*)$/;
+
+function isAboutCaller({ key, values }: Condition): boolean {
+  return CALLER_KEY.test(key) && !values.some((value) => value.includes('${'));
+}
 
 export function freshValue(values: readonly string[]): string {
   let value = 'something-else';

@@ -34,7 +34,14 @@ const IAM_ALL_DOCUMENT = {
 };
 const IAM_ALL = parsePolicy(Buffer.from(JSON.stringify(IAM_ALL_DOCUMENT)), 'identity');
 
-export function callersOf(world: World, deletedMayExist: boolean): Caller[] {
+/** More patterns than this are not followed; then nothing may be concluded from whom was not asked for. */
+const PATTERNS_MAX = 24;
+
+/** `isCut`: there are more patterns on aws:PrincipalArn than callers were made for. */
+export function callersOf(
+  world: World,
+  deletedMayExist: boolean,
+): { readonly callers: readonly Caller[]; readonly isCut: boolean } {
   const { accountId, keyArn } = world;
   const partition = keyArn.split(':')[1] ?? 'aws';
   const iam = (account: string, path: string) => `arn:${partition}:iam::${account}:${path}`;
@@ -69,7 +76,8 @@ export function callersOf(world: World, deletedMayExist: boolean): Caller[] {
     const arn = name.startsWith('arn:') ? name : roleArnOf(world, accountId, name, iam);
     add(arn, { iam: 'own', named: true });
   }
-  for (const arn of patternsOfPrincipals(world)) {
+  const patterns = patternsOfPrincipals(world);
+  for (const arn of patterns.slice(0, PATTERNS_MAX)) {
     for (const account of [accountId, STRANGER_ACCOUNT]) {
       for (const instance of instancesOf(withAccount(arn, account))) {
         const stranger = accountOfIdentityArn(instance) === STRANGER_ACCOUNT;
@@ -95,7 +103,7 @@ export function callersOf(world: World, deletedMayExist: boolean): Caller[] {
       }
     }
   }
-  return [...found.values()];
+  return { callers: [...found.values()], isCut: patterns.length > PATTERNS_MAX };
 }
 
 /** Somebody whom a new grant would name. IAM of another account allows what that account wants. */
