@@ -172,7 +172,13 @@ class Quota {
 }
 
 /** Accesses of one kind make for the same verdict. */
-function kindOf(asker: Asker, source: Source, caller: Caller, action: string, administrators: ReadonlySet<string>): string {
+function kindOf(
+  asker: Asker,
+  source: Source,
+  caller: Caller,
+  action: string,
+  administrators: ReadonlySet<string>,
+): string {
   const { isHost, isNamed, isStranger, iamFrom, identity } = caller;
   const reach = asker.reachOf(source, caller, action);
   return JSON.stringify([reach, isHost, isNamed, isStranger, iamFrom, administrators.has(identity.arn)]);

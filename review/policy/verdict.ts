@@ -154,7 +154,10 @@ function undecidedOf(
   const consider = (what: string, otherwise: Verdict) => {
     if (VERDICTS.indexOf(otherwise) < VERDICTS.indexOf(before)) undecided.push({ what, otherwise });
   };
-  if (!hasImage) consider('the measurements of the reviewed image', 'ANY_IMAGE');
+  // What was found without it stands: somebody who needs no document, or any.
+  if (!hasImage && VERDICTS.indexOf(before) >= VERDICTS.indexOf('DEAD')) {
+    undecided.push({ what: 'the measurements of the reviewed image', otherwise: 'WRONG_IMAGE' });
+  }
   if (isMultiRegion(world) === undefined) {
     const trusted = new Set(administrators.map(({ caller }) => caller.identity.arn));
     for (const { caller, reach } of replications) {

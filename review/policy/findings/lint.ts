@@ -370,7 +370,12 @@ function* questionsFor(
     const documents = isAttestable(action) ? [undefined, ...attestations] : [undefined];
     for (const caller of callers) {
       for (const attestation of documents) {
-        const question = { caller, action, mayCopy: true, ...(attestation === undefined ? {} : { attestation }) };
+        const question = {
+          caller,
+          action,
+          mayCopy: true,
+          ...(attestation === undefined ? {} : { attestation }),
+        };
         yield question;
         yield { ...question, via: 'service' };
       }

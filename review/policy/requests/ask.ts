@@ -180,7 +180,8 @@ export class Asker {
     const found = this.world.keyPolicy.statements.filter(
       (one) =>
         one.effect === 'Deny' &&
-        (one.principals === undefined || matchPrincipals(one.principals, caller.identity, 'Deny') !== 'none') &&
+        (one.principals === undefined ||
+          matchPrincipals(one.principals, caller.identity, 'Deny') !== 'none') &&
         this.#mayHold(one, caller),
     );
     this.#deniesOfCaller.set(caller, found);
@@ -528,7 +529,8 @@ export class Asker {
 
 const CONTEXTS_MAX = 32;
 /** Keys whose value hangs on the caller alone. */
-const CALLER_KEY = /^(?:aws:principalarn|aws:principalaccount|aws:principaltype|aws:username|kms:calleraccount)$/i;
+const CALLER_KEY =
+  /^(?:aws:principalarn|aws:principalaccount|aws:principaltype|aws:username|kms:calleraccount)$/i;
 const DERIVED_OR_ABSENT =
   /^(?:aws:principalarn|aws:principalaccount|aws:principaltype|aws:principalisawsservice|aws:userid|aws:username|aws:resourceaccount|kms:calleraccount|kms:resourcealiases|(?:aws|kms):resourcetag\/.*)$/;
 

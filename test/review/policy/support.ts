@@ -75,7 +75,7 @@ export const IMAGE = {
   pcr8: '56'.repeat(48),
 } as const;
 
-export type Review = Omit<PolicyReviewRequest, 'policy' | 'today' | 'reviewed' | 'supplied'> & {
+export type Review = Partial<Omit<PolicyReviewRequest, 'policy' | 'supplied'>> & {
   readonly version?: string | null;
   readonly context?: unknown;
   readonly image?: Readonly<Record<string, string>>;
