@@ -55,7 +55,7 @@ export function diffPolicies({ before, after, ...input }: DiffInput): PolicyDiff
   // What the two tell apart together: their statements in one policy, which is asked nothing itself.
   const both = { ...after, statements: [...before.statements, ...after.statements] };
   const world = worldOf({ ...input, keyPolicy: both });
-  const callers = callersOf(world, true);
+  const callers = callersOf(world, true).callers;
   const attestations = attestationsOf(world);
   const comparer = new Comparer(world, before, after);
   for (const { name, onKey } of KMS_ACTIONS) {
