@@ -29,7 +29,9 @@ const hex = (bytes: Uint8Array) => Buffer.from(bytes).toString('hex');
 const json = (value: unknown) => Buffer.from(`${JSON.stringify(value, undefined, 2)}\n`);
 
 export interface ReleaseChoices {
+  /** What the registers are made of, unless they are given. */
   readonly image?: string;
+  readonly pcrs?: { readonly 0: Uint8Array; readonly 1: Uint8Array; readonly 2: Uint8Array };
   readonly host?: string;
   readonly debug?: boolean;
   readonly modelVersion?: number;
@@ -39,7 +41,8 @@ export interface ReleaseChoices {
 export async function newRelease(choices: ReleaseChoices = {}): Promise<Release> {
   const { image = 'image', host = HOST, debug = false, modelVersion = 3 } = choices;
   const signer = generateKeyPairSync('ec', { namedCurve: 'P-256' });
-  const pcrs = { 0: measured(image), 1: measured(`${image} boot`), 2: measured(`${image} application`) };
+  const { pcrs = { 0: measured(image), 1: measured(`${image} boot`), 2: measured(`${image} application`) } } =
+    choices;
   const deployment = json({
     format: 'strongroom-deployment/1',
     models: [

@@ -1,5 +1,7 @@
 /** A bundle proves what it says years later, and each part that was exchanged for another is found by its own check. */
 import { generateKeyPairSync } from 'node:crypto';
+import { readFileSync } from 'node:fs';
+import { join } from 'node:path';
 import { beforeAll, describe, expect, it } from 'vitest';
 import { decodeArchive, encodeArchive, type Member } from '../../../review/bundle/archive.ts';
 import { decodeIndex, encodeIndex, sha256Of } from '../../../review/bundle/bundle-index.ts';
@@ -16,7 +18,9 @@ import { generateKeyPolicy } from '../../../review/policy/generate.ts';
 import { parseRegisters } from '../../../review/registers.ts';
 import { formatRelease, parseRelease } from '../../../review/releases.ts';
 import { awsNitroAnchor } from '../../../shared/attestation/anchors.ts';
+import { parseAttestationDocument } from '../../../shared/attestation/parse.ts';
 import { signManifest } from '../../../shared/sealed-model/manifest-sign.ts';
+import { describeWithVectors } from '../../vectors.ts';
 import { ATTESTED, newRelease, type Release } from './release.ts';
 
 const MADE = new Date('2026-01-03T21:00:00.000Z');
@@ -487,5 +491,30 @@ describe('what is said of it', () => {
       verdict: 'ONLY_IMAGE_IF_ADMINS_TRUSTED',
     });
     expect(value.checks).toHaveLength(14);
+  });
+});
+
+describeWithVectors('a document that AWS hardware signed', (vectors) => {
+  it('is genuine years later at its own time, and of its image; that its deployment is another is found', () => {
+    const attestation = readFileSync(join(vectors, 'attestation', 'base-2024-11-30.cbor'));
+    const { pcrs } = parseAttestationDocument(attestation, {}).untrusted;
+    const image = Buffer.from(
+      JSON.stringify(
+        Object.fromEntries(
+          [0, 1, 2].map((index) => [`PCR${index}`, Buffer.from(pcrs.get(index) ?? []).toString('hex')]),
+        ),
+      ),
+    );
+    const real = exchanged({
+      'attestation.cbor': attestation,
+      'image.json': image,
+      'release.json': undefined,
+    });
+    const result = verify(real, { anchors: [awsNitroAnchor()] });
+    expect(result.trust).toBe('aws-nitro');
+    const passed = result.checks.filter(({ outcome }) => outcome === 'passed').map(({ check }) => check);
+    expect(passed).toEqual(expect.arrayContaining(['digests', 'image', 'attestation', 'attested-image']));
+    expect(failed(result)).toMatchObject({ 'attested-deployment': 'BUNDLE_MISMATCH' });
+    expect(bundleText(result)).not.toContain('SIMULATION');
   });
 });

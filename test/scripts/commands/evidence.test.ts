@@ -4,9 +4,12 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { PassThrough } from 'node:stream';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { fileStream } from '../../../review/image/eif/file-stream.ts';
+import { measureEif } from '../../../review/image/eif/measure-eif.ts';
 import { main } from '../../../scripts/strongroom.ts';
 import { HOST, KEY_ARN, newRelease, type Release } from '../../review/bundle/release.ts';
 import { CHROMIUM, look, openBrowser } from '../../support/browser.ts';
+import { describeWithVectors } from '../../vectors.ts';
 
 let folder: string;
 let release: Release;
@@ -179,4 +182,39 @@ describe('evidence verify', () => {
       }
     },
   );
+});
+
+describeWithVectors('of an image file', (vectors) => {
+  const eif = (name: string) => join(vectors, 'eif', name);
+
+  it('bundles what it measures to, and is held against the file again', async () => {
+    const { measurements } = await measureEif(fileStream(eif('v4-x86_64.eif')), { at: new Date() });
+    const { pcr0, pcr1, pcr2 } = measurements;
+    const own = await newRelease({ pcrs: { 0: pcr0, 1: pcr1, 2: pcr2 } });
+    const made = await bundle('eif.tar', {
+      pcrs: undefined,
+      image: eif('v4-x86_64.eif'),
+      deployment: file('eif-deployment.json', own.deployment),
+      policy: file('eif-policy.json', own.policy),
+      attestation: file('eif-attestation.cbor', own.attestation),
+      release: file('eif-release.json', own.release),
+      model: file('eif-manifest.json', own.modelManifests[0]),
+      root: file('eif-root.pem', own.rootPem),
+    });
+    expect(made).toMatchObject({ code: 0 });
+    const again = (image: string) =>
+      strongroom(
+        'evidence',
+        'verify',
+        file('eif.tar'),
+        '--root',
+        file('eif-root.pem'),
+        '--image',
+        eif(image),
+      );
+    expect(await again('v4-x86_64.eif')).toMatchObject({ code: 0, out: expect.stringContaining('[x] 4.2') });
+    const other = await again('v4-aarch64.eif');
+    expect(other).toMatchObject({ code: 1, out: expect.stringContaining('[!] 4.2') });
+    expect(other.out).toContain('code: BUNDLE_MISMATCH');
+  });
 });
