@@ -2,7 +2,7 @@
 
 import type { Analysis } from './analysis.ts';
 import { FINDING_RULES, type FindingCode } from './codes.ts';
-import type { CheckPerformed, Finding } from './report.ts';
+import type { CheckPerformed, Finding, NotSupplied } from './report.ts';
 
 const GROUPS: readonly { readonly group: string; readonly id: string; readonly title: string }[] = [
   { group: 'A', id: 'reading', title: 'The document reads in one way only' },
@@ -20,10 +20,18 @@ const GROUPS: readonly { readonly group: string; readonly id: string; readonly t
   { group: 'I', id: 'hygiene', title: 'The policy withstands the next change' },
 ];
 
-export function checksOf(findings: readonly Finding[], { world }: Analysis): CheckPerformed[] {
+/** What was not seen is nothing to tick off. */
+const OUTSIDE = ['grants', 'trust-policies'];
+
+export function checksOf(
+  findings: readonly Finding[],
+  { world }: Analysis,
+  notSupplied: readonly NotSupplied[],
+): CheckPerformed[] {
+  const unseen = notSupplied.some(({ what }) => OUTSIDE.includes(what));
   const checks = GROUPS.map(({ group, id, title }): CheckPerformed => {
     const codes = codesOf(findings, group);
-    const skipped = group === 'C' && world.reviewed.length === 0;
+    const skipped = (group === 'C' && world.reviewed.length === 0) || (group === 'F' && unseen);
     return {
       group,
       id,

@@ -93,6 +93,7 @@ function reviewParsed(request: PolicyReviewRequest, keyPolicy: Policy): PolicyRe
   const all = findingsOf(request, analysis, judgement, places, isListOfStatements(text));
   const { findings, suppressions } = applySuppressions(all, request.suppressions ?? [], request.today);
   const { world } = analysis;
+  const notSupplied = notSuppliedOf(request, analysis, judgement);
   return {
     schema: REPORT_SCHEMA,
     verdict,
@@ -100,8 +101,8 @@ function reviewParsed(request: PolicyReviewRequest, keyPolicy: Policy): PolicyRe
     sentence: sentenceOf(verdict, analysis, judgement),
     findings,
     matrix: matrixOf(analysis),
-    checks: checksOf(findings, analysis),
-    notSupplied: notSuppliedOf(request, analysis, judgement),
+    checks: checksOf(findings, analysis, notSupplied),
+    notSupplied,
     contested,
     suppressions,
     policy: documentOf(policy.name, policy.bytes),

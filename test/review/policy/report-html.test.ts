@@ -5,6 +5,7 @@ import { generateKeyPolicy } from '../../../review/policy/generate.ts';
 import type { PolicyReviewReport } from '../../../review/policy/report.ts';
 import { policyReviewHtml } from '../../../review/policy/report-html.ts';
 import { reviewPolicy } from '../../../review/policy/review.ts';
+import type { Supplied } from '../../../review/policy/supplied.ts';
 import { CHROMIUM, look, openBrowser } from '../../support/browser.ts';
 import { describeWithVectors } from '../../vectors.ts';
 import { reportOf } from './made-reports.ts';
@@ -82,6 +83,20 @@ describe('the page of a real review', () => {
     expect(admin).toContain('"Sid":"AdministratorsManage"');
     expect(admin).not.toContain('"Sid":"SealersEncrypt"');
     expect(others.join()).toContain('"Sid":"SealersEncrypt"');
+  });
+
+  it('ticks nothing off that nobody could see: grants and trust policies that were not supplied', () => {
+    const outside = (supplied?: Supplied) =>
+      reviewPolicy({
+        policy: { name: 'policy.json', bytes: Buffer.from(generated) },
+        reviewed: [{ name: 'the reviewed image', registers: { ...image, pcr16: '16'.repeat(48) } }],
+        ...(supplied !== undefined && { supplied }),
+        today: TODAY,
+      }).checks.find(({ id }) => id === 'outside')?.outcome;
+    const seen = { grants: [], trustPolicies: new Map(), iamPolicies: new Map(), notUnderstood: [] };
+    expect(outside()).toBe('skipped');
+    expect(outside({ grants: [], notUnderstood: [] })).toBe('skipped');
+    expect(outside(seen)).toBe('passed');
   });
 
   it.each([
