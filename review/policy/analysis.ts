@@ -5,7 +5,7 @@
  */
 
 import { asciiLower } from '../../shared/policy/glob.ts';
-import type { Grant } from '../../shared/policy/model.ts';
+import type { Grant, Statement } from '../../shared/policy/model.ts';
 import { isAttestationKey } from './attestation-keys.ts';
 import { type Allowed, Asker, type Question, type Source } from './requests/ask.ts';
 import { type Attestation, type AttestationKind, attestationsOf } from './requests/attestations.ts';
@@ -39,6 +39,8 @@ export interface Analysis {
   readonly primaryAction: string | undefined;
   readonly unattested: readonly Access[];
   readonly throughService: readonly Access[];
+  /** Allow statements that give plaintext to an AWS service itself, without a document. */
+  readonly serviceStatements: readonly Statement[];
   readonly attested: readonly AttestedAccess[];
   /** The reviewed image gets it: on its host by name, or through IAM. */
   readonly reviewed: readonly Access[];
@@ -90,6 +92,7 @@ export function analyse(world: World, deletedMayExist = false): Analysis {
     attestations,
     primaryAction,
     unattested: plaintext,
+    serviceStatements: isDecryptable(world) ? serviceStatementsOf(world, asker) : [],
     throughService: primaryAction === undefined ? [] : services,
     attested:
       primaryAction === undefined
@@ -127,6 +130,29 @@ export function analyse(world: World, deletedMayExist = false): Analysis {
       ...ask('kms:UpdateAlias'),
     ],
   };
+}
+
+/** No caller of the engine is a service, so these are read off: a Deny without a condition holds them back as well. */
+function serviceStatementsOf({ keyPolicy }: World, asker: Asker): Statement[] {
+  const covering = keyPolicy.statements.filter((statement) => asker.covers(statement, 'kms:Decrypt'));
+  const isDenied = covering.some(
+    ({ effect, principals, conditions }) =>
+      effect === 'Deny' &&
+      principals?.negated === false &&
+      principals.entries.some(({ kind }) => kind === 'everyone') &&
+      conditions.every(
+        ({ key, operator }) => isAttestationKey(key) && operator.negated && operator.set !== 'any',
+      ),
+  );
+  if (isDenied) return [];
+  return covering.filter(
+    ({ effect, principals, conditions, resources }) =>
+      effect === 'Allow' &&
+      resources !== undefined &&
+      principals?.negated === false &&
+      principals.entries.some(({ kind }) => kind === 'service') &&
+      !conditions.some(({ key }) => isAttestationKey(key)),
+  );
 }
 
 function administratorsOf(asker: Asker, classes: readonly CallerClass[]): Access[] {

@@ -8,7 +8,7 @@ import { asciiLower } from '../../shared/policy/glob.ts';
 import type { Condition, Policy } from '../../shared/policy/model.ts';
 import { matchPrincipals } from '../../shared/policy/principals.ts';
 import type { Analysis } from './analysis.ts';
-import type { Caller } from './requests/callers.ts';
+import { type Caller, granteeCaller, namedPrincipals } from './requests/callers.ts';
 import { isOfOthers } from './requests/domains.ts';
 import type { Escape } from './verdict.ts';
 
@@ -28,7 +28,8 @@ export function chainsOf(analysis: Analysis, escapes: readonly Escape[]): Chain[
   const { trustPolicies } = world;
   if (trustPolicies.size === 0) return [];
   const targets = targetsOf(analysis, escapes);
-  const starts = callers.filter(({ isNamed, isHost, isStranger }) => isNamed || isHost || isStranger);
+  const known = callers.filter(({ isNamed, isHost, isStranger }) => isNamed || isHost || isStranger);
+  const starts = [...known, ...trustedByName(analysis)];
   const chains = new Map<string, Chain>();
   for (const from of starts) {
     for (const roles of pathsFrom(from, trustPolicies, world.accountId)) {
@@ -51,6 +52,15 @@ export function chainsOf(analysis: Analysis, escapes: readonly Escape[]): Chain[
     }
   }
   return [...chains.values()];
+}
+
+/** Principals of the account whom only a trust policy names. */
+function trustedByName({ world, callers }: Analysis): Caller[] {
+  const arns = [...world.trustPolicies.values()].flatMap(({ statements }) => namedPrincipals(statements));
+  return [...new Set(arns)]
+    .filter((arn) => accountOfIdentityArn(arn) === world.accountId && arn.includes(':iam:'))
+    .filter((arn) => !callers.some(({ identity }) => identity.arn === arn))
+    .map((arn) => granteeCaller(arn, world.accountId, true));
 }
 
 interface Target {

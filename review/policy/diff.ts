@@ -55,7 +55,7 @@ export function diffPolicies({ before, after, ...input }: DiffInput): PolicyDiff
   // What the two tell apart together: their statements in one policy, which is asked nothing itself.
   const both = { ...after, statements: [...before.statements, ...after.statements] };
   const world = worldOf({ ...input, keyPolicy: both });
-  const callers = callersOf(world, true).callers;
+  const { callers, isCut } = callersOf(world, true);
   const attestations = attestationsOf(world);
   const comparer = new Comparer(world, before, after);
   for (const { name, onKey } of KMS_ACTIONS) {
@@ -72,7 +72,7 @@ export function diffPolicies({ before, after, ...input }: DiffInput): PolicyDiff
     requests: comparer.requests,
     principals: callers.map(({ name }) => name),
     attestations: attestations.map(({ name }) => name),
-    gaveUp: comparer.gaveUp,
+    gaveUp: comparer.gaveUp || isCut,
   };
 }
 

@@ -28,7 +28,9 @@ export function sentenceOf(verdict: Verdict, analysis: Analysis, judgement: Judg
     case 'ANY_IMAGE':
       return 'Any image that somebody builds can get this key, not only the reviewed one.';
     case 'SERVICE_PATH':
-      return `${capital(names(analysis.throughService))} gets plaintext through an AWS service, without the enclave.`;
+      return analysis.throughService.length > 0
+        ? `${capital(names(analysis.throughService))} gets plaintext through an AWS service, without the enclave.`
+        : 'An AWS service decrypts without the enclave, for whoever may use it.';
     case 'DELEGATED_ESCAPE':
       return 'Principals of the account reach the plaintext around the enclave, where an IAM policy lets them.';
     case 'DELEGATED_BYPASS':

@@ -48,7 +48,7 @@ export function judge(analysis: Analysis): Judgement {
   if (administrators.some(({ caller }) => caller.isStranger)) reached.add('PUBLIC');
   if (selfAdministrators.length > 0 || chains.some(({ opens }) => opens === 'host')) reached.add('BYPASS');
   if (chains.some(({ opens }) => opens === 'anybody')) reached.add('PUBLIC');
-  if (throughService.length > 0) reached.add('SERVICE_PATH');
+  if (throughService.length > 0 || analysis.serviceStatements.length > 0) reached.add('SERVICE_PATH');
   const worksReviewed = reviewed.length > 0;
   for (const access of otherImages) reached.add(verdictOfImage(access, worksReviewed));
   const anyWorks = worksReviewed || otherImages.length > 0;
@@ -111,7 +111,9 @@ function otherImagesOf({ attested, unattested }: Analysis): AttestedAccess[] {
     if (access.attestation.kind === 'reviewed-elsewhere') return false;
     if (access.reach === 'account' && delegated) return false;
     return !unattested.some(
-      (one) => one.caller.name === access.caller.name && sourceKey(one.source) === sourceKey(access.source),
+      (one) =>
+        one.caller.identity.arn === access.caller.identity.arn &&
+        sourceKey(one.source) === sourceKey(access.source),
     );
   });
 }

@@ -25,6 +25,12 @@ export interface FindingContext {
 export function accessFindings(context: FindingContext): void {
   for (const access of context.analysis.unattested) unattestedFindings(context, access);
   for (const access of context.analysis.throughService) serviceFindings(context, access);
+  for (const { index, principals } of context.analysis.serviceStatements) {
+    context.findings.add('via-service-path', 'high', index, {
+      why: `The service ${(principals?.entries ?? []).map(({ text }) => text).join(', ')} decrypts without an enclave, for whoever may use it.`,
+      remedy: context.remedies.none('Use another key for the service than for the sealed models.'),
+    });
+  }
   for (const access of context.judgement.otherImages) imageFindings(context, access);
   for (const access of context.analysis.attested) {
     // A statement that speaks of documents and takes any of them, or none.
@@ -198,11 +204,13 @@ function imageFindings(context: FindingContext, access: AttestedAccess): void {
       partialFindings(context, access, add, 'PCR2', 'kernel');
       return;
     case 'same-signer':
-      add(
-        'signer-only',
-        'high',
-        'Every image that was ever signed with this certificate passes, old and vulnerable ones too.',
-      );
+      // Where any image passes, those of the signer are no news.
+      if (!findings.has('any-image', index))
+        add(
+          'signer-only',
+          'high',
+          'Every image that was ever signed with this certificate passes, old and vulnerable ones too.',
+        );
       return;
     case 'debug':
       add(

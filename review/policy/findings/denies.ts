@@ -101,7 +101,8 @@ function coverage({ analysis, judgement, findings, remedies }: FindingContext, d
   const dataKeys = analysis.dataKeys.filter(
     ({ reach, request }) => reach !== 'account' && left.includes(request.action),
   );
-  const severity: Severity = reached.length > 0 ? 'high' : dataKeys.length > 0 ? 'medium' : 'low';
+  const misses = narrow && analysis.unattested.length > 0;
+  const severity: Severity = reached.length > 0 ? 'high' : dataKeys.length > 0 || misses ? 'medium' : 'low';
   const example = reached[0]?.access ?? dataKeys[0];
   findings.add('deny-coverage', severity, deny.index, {
     why:

@@ -616,6 +616,37 @@ const CASES: readonly Case[] = [
       },
     },
   ],
+  [
+    'a service principal may decrypt',
+    'SERVICE_PATH',
+    [
+      enc(),
+      {
+        Sid: 'Svc',
+        Effect: 'Allow',
+        Principal: { Service: 's3.amazonaws.com' },
+        Action: 'kms:Decrypt',
+        Resource: '*',
+      },
+      admin,
+    ],
+  ],
+  [
+    'a service principal may decrypt, and everyone is denied without the image',
+    S,
+    [
+      enc(),
+      {
+        Sid: 'Svc',
+        Effect: 'Allow',
+        Principal: { Service: 's3.amazonaws.com' },
+        Action: 'kms:Decrypt',
+        Resource: '*',
+      },
+      admin,
+      deny('kms:Decrypt', pin(I.pcr0, 'PCR0', 'StringNotEquals')),
+    ],
+  ],
 ];
 
 for (const [title, verdict, statements, context] of CASES) {
@@ -624,3 +655,19 @@ for (const [title, verdict, statements, context] of CASES) {
     expect(report.verdict).toBe(verdict);
   });
 }
+
+it('names whom a trust policy lets become the administrator', () => {
+  const context = {
+    iamPolicies: {
+      'trust:KeyAdmin': {
+        Statement: [{ Effect: 'Allow', Principal: { AWS: r('Dev') }, Action: 'sts:AssumeRole' }],
+      },
+    },
+  };
+  const report = review([enc(), admin], { image: I, context });
+  expect(report.verdict).toBe(S);
+  expect(report.findings.find(({ code }) => code === 'role-chain')).toMatchObject({
+    severity: 'medium',
+    why: expect.stringContaining('Dev can become KeyAdmin'),
+  });
+});
