@@ -135,7 +135,8 @@ export const clientErrors = {
   CLIENT_REQUEST_REFUSED: {
     exit: 1,
     means: 'The enclave was verified and refused the request.',
-    action: 'Correct the request as the message says; the models and their inputs are under /v2/models/NAME.',
+    action:
+      'Correct the request as the message says; the models are under /v1/models, the inputs of one that takes tensors under /v2/models/NAME.',
   },
 } as const satisfies ErrorTable;
 
