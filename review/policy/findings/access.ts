@@ -38,6 +38,7 @@ export function accessFindings(context: FindingContext): void {
     if (isAny && mentionsAttestation(access.source)) imageFindings(context, access);
   }
   contentPinFindings(context);
+  identityPolicyImages(context);
   externalFindings(context);
   deploymentFindings(context);
 }
@@ -310,6 +311,21 @@ function partialFindings(
   add('any-image', 'critical', `Any image with another ${free} passes.`);
   if (statement !== undefined && mentionsAttestation(access.source)) {
     add('partial-image-pin', 'critical', `${register} alone says nothing about the ${free} of the image.`);
+  }
+}
+
+/** Images that a supplied IAM policy lets in beside the reviewed one. */
+function identityPolicyImages({ analysis, findings, remedies }: FindingContext): void {
+  const open = new Set(analysis.unattested.map(({ caller }) => caller.name));
+  for (const access of analysis.attested) {
+    const { attestation, caller, reach } = access;
+    if (caller.iamFrom !== 'supplied' || reach !== 'account' || open.has(caller.name)) continue;
+    if (attestation.kind !== 'named-image') continue;
+    findings.add('extra-image', 'high', undefined, {
+      why: `The IAM policy of ${caller.name} accepts ${attestation.name} beside the reviewed image.`,
+      witness: witnessOf(access),
+      remedy: remedies.none('Narrow the IAM policy, and pin the image in the key policy.'),
+    });
   }
 }
 

@@ -24,6 +24,7 @@ export function lintFindings(context: FindingContext, policyBytes: Uint8Array): 
     for (const condition of statement.conditions) conditionFindings(context, statement, condition);
   }
   for (const statement of statements) deadFindings(context, statement);
+  identityPolicyFindings(context);
   excludedFindings(context);
 }
 
@@ -278,6 +279,25 @@ function valueFindings(context: FindingContext, statement: Statement, condition:
   }
 }
 
+/** Values that no register has, in the supplied IAM policies. */
+function identityPolicyFindings({ analysis, findings, remedies }: FindingContext): void {
+  for (const [name, documents] of analysis.world.iamPolicies) {
+    const conditions = documents.flatMap(({ policy }) => policy.statements.flatMap((one) => one.conditions));
+    for (const { key, operator, values } of conditions) {
+      if (!isAttestationKey(key) || operator.comparison === 'null') continue;
+      for (const value of values) {
+        if (isGood(operator.comparison, value) || value.includes('${')) continue;
+        const hasWildcard = /[*?]/.test(value);
+        if (hasWildcard && operator.comparison === 'string-like') continue;
+        findings.add(hasWildcard ? 'literal-wildcard' : 'bad-measurement-value', 'medium', undefined, {
+          why: `The IAM policy of ${name} compares ${key} with ${shortened(value)}, which no document can match.`,
+          remedy: remedies.none('Correct the IAM policy; and demand the image in the key policy.'),
+        });
+      }
+    }
+  }
+}
+
 function isGood(comparison: Condition['operator']['comparison'], value: string): boolean {
   return comparison === 'string-equals-ignore-case' ? isDigest(asciiLower(value)) : isDigest(value);
 }
@@ -390,7 +410,7 @@ function excludedFindings({ analysis, judgement, findings, remedies }: FindingCo
   const noHost = world.hostArns.length === 0;
   const isMeant = ({ caller, reach, source }: Access) =>
     noHost ||
-    ((caller.isHost || (caller.isNamed && caller.iamFrom === 'none')) && reach !== 'account') ||
+    ((caller.isHost || mentionsAttestation(source)) && reach !== 'account') ||
     (reach === 'account' && (caller.iamFrom === 'supplied' || mentionsAttestation(source)));
   if (reviewed.some(isMeant)) return;
   const statements = world.keyPolicy.statements.filter(
