@@ -184,16 +184,18 @@ interface Served {
 
 function announce(
   { url, files, review, pcrs, clients }: Served,
-  { name, folder, json }: Choices,
+  { name, model, folder, json }: Choices,
   io: CommandIo,
 ): void {
   const { expectations, input } = files;
-  const ask = ['npx', 'strongroom', 'ask', url, '--expect', expectations, '--model', name, '--input'];
+  const isText = 'gguf' in model;
+  const ask = ['npx', 'strongroom', 'ask', url, '--expect', expectations, '--model', name];
+  const question = isText ? ['Tell me a story.'] : ['--input', input ?? 'FILE'];
   const shown =
     clients === undefined
       ? []
       : ['--client-cert', clients.clientCertificate, '--client-key', clients.clientKey];
-  const line = commandLine(...ask, input ?? 'FILE', ...shown);
+  const line = commandLine(...ask, ...question, ...shown);
   if (json) {
     io.stdout.write(
       `${JSON.stringify({ url, model: name, ...files, review, ask: line, pcrs, ...withoutRules(clients) })}\n`,
@@ -204,7 +206,7 @@ function announce(
 Serving ${name} at ${url}
 Expectations: ${expectations}
 For a reviewer (docs/review.md): ${review}
-Example input: ${input ?? 'none: the inputs of this model have no form in JSON'}
+${isText ? 'It takes text' : `Example input: ${input ?? 'none: the inputs of this model have no form in JSON'}`}
 ${folder === undefined ? 'These files go when the simulation ends.' : 'These files stay; they are of no use to the next simulation.'}
 
 Ask it:
