@@ -48,4 +48,8 @@ export const LOG_EVENTS: Readonly<Record<string, LoggedEvent>> = {
     level: 'info',
     fields: ['connections', 'served', 'refused', 'failed', 'overloaded'],
   },
+  'enclave-durations': {
+    level: 'info',
+    fields: ['kind', 'under-10ms', 'under-100ms', 'under-1s', 'under-10s', 'longer'],
+  },
 };

@@ -1,5 +1,5 @@
 /**
- * What may leave the enclave through the parent (docs/link.md section 3): events with named fields, each a count,
+ * What may leave the enclave through the parent (docs/link.md section 3.5): events with named fields, each a count,
  * a word or an error code. No field can hold free text, so no input, name of a caller or secret can be in one.
  * The enclave sends nothing else, and the parent takes nothing else.
  */
@@ -13,12 +13,29 @@ export interface TelemetryLine {
 export const TELEMETRY_MAX_BYTES = 64 * 1024;
 export const TELEMETRY_MAX_LINES = 256;
 
-type FieldKind = 'count' | 'word' | 'code';
+/** How long an answer took, from the headers of its request to its last byte; each class without the ones before it. */
+export const DURATION_CLASSES = ['under-10ms', 'under-100ms', 'under-1s', 'under-10s', 'longer'] as const;
+export type DurationClass = (typeof DURATION_CLASSES)[number];
+
+/** What durations are told apart by: kinds of work, never models or callers. */
+export const ANSWER_KINDS = ['evidence', 'tensors', 'text', 'embeddings'] as const;
+export type AnswerKind = (typeof ANSWER_KINDS)[number];
+
+/** A list of words: one of these. */
+type FieldKind = 'count' | 'word' | 'code' | readonly string[];
 
 const FIELDS: Readonly<Record<TelemetryEvent, Readonly<Record<string, FieldKind>>>> = {
   boot: { step: 'word', outcome: 'word', durationMs: 'count', code: 'code' },
   requests: { connections: 'count', served: 'count', refused: 'count', failed: 'count', overloaded: 'count' },
-  'deny-list': { outcome: 'word', sequence: 'count', code: 'code' },
+  durations: {
+    kind: ANSWER_KINDS,
+    'under-10ms': 'count',
+    'under-100ms': 'count',
+    'under-1s': 'count',
+    'under-10s': 'count',
+    longer: 'count',
+  },
+  'deny-list': { outcome: ['taken', 'refused'], sequence: 'count', code: 'code' },
 };
 
 const WORD = /^[a-z][a-z0-9-]{0,47}$/;
@@ -37,7 +54,8 @@ export function isTelemetryLine(value: unknown): value is TelemetryLine {
 
 function fits(value: unknown, kind: FieldKind | undefined): boolean {
   if (kind === 'count') return typeof value === 'number' && Number.isSafeInteger(value) && value >= 0;
-  return typeof value === 'string' && (kind === 'word' ? WORD : CODE).test(value);
+  if (typeof value !== 'string') return false;
+  return typeof kind === 'object' ? kind.includes(value) : (kind === 'word' ? WORD : CODE).test(value);
 }
 
 function isPlainObject(value: unknown): value is Readonly<Record<string, unknown>> {

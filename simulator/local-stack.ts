@@ -48,6 +48,8 @@ export interface StartInstanceOptions {
   readonly onLine?: OnLine;
   /** Where callers connect; any free port if absent. */
   readonly port?: number;
+  /** Where the parent serves health and metrics (0: any free port); nowhere if absent. */
+  readonly adminPort?: number;
 }
 
 const PARENT_COMMAND = ['scripts/strongroom.ts', 'run', '--config'] as const;
@@ -185,7 +187,7 @@ export class LocalStack implements AsyncDisposable {
     }
   }
 
-  #parentConfig({ modelsFolder, modelsFrom, denyList, port = 0 }: StartInstanceOptions): object {
+  #parentConfig({ modelsFolder, modelsFrom, denyList, port = 0, adminPort }: StartInstanceOptions): object {
     return {
       format: 'strongroom-parent/1',
       link: { kind: 'unix', dial: 'enclave', listen: 'parent' },
@@ -193,6 +195,7 @@ export class LocalStack implements AsyncDisposable {
       egress: [{ host: this.kms.host, port: 443, override: { address: '127.0.0.1', port: this.kms.port } }],
       deployment: 'deployment.json',
       ...(denyList === undefined ? {} : { denyList }),
+      ...(adminPort === undefined ? {} : { admin: { port: adminPort } }),
       models: modelsFrom ?? { kind: 'folder', path: modelsFolder },
       credentials: { kind: 'file', path: 'credentials.json' },
     };

@@ -1,6 +1,7 @@
 /** One request from its headers to the end of its answer: what it asks for, whether it may, and for how long. */
 import type { IncomingMessage, ServerResponse } from 'node:http';
 import type { TLSSocket } from 'node:tls';
+import type { DurationClass } from '../../shared/telemetry.ts';
 import type { Caller } from '../clients/caller.ts';
 import type { Door } from '../clients/door.ts';
 import { ApiError } from './errors.ts';
@@ -71,6 +72,7 @@ export class Dispatcher {
       route = routeOf(request.url ?? '');
       kind = route.kind;
       requireMethod(route, request.method);
+      requirePlainHeaders(request);
       if (!takesBody(route)) requireNoBody(request);
       const wantsReceipt = asksForReceipt(request, route);
       const { caller, leave } = this.#options.door.admit(
@@ -178,11 +180,20 @@ class Work {
   }
 }
 
+/** What Node lets pass: RFC 9112 section 3.2 has one Host, and RFC 9110 section 10.1.1 knows one expectation. */
+function requirePlainHeaders({ headers, headersDistinct }: IncomingMessage): void {
+  if (headersDistinct.host?.length !== 1) throw new ApiError('API_INVALID', 'Host: expected once');
+  const { expect } = headers;
+  if (expect !== undefined && expect.toLowerCase() !== '100-continue') {
+    throw new ApiError('API_INVALID', 'Expect: expected 100-continue, or none');
+  }
+}
+
 function requireNoBody(request: IncomingMessage): void {
   if (announcesBody(request)) throw new ApiError('API_INVALID', 'body: expected none');
 }
 
-function durationClass(durationMs: number): RequestEvent['duration'] {
+function durationClass(durationMs: number): DurationClass {
   if (durationMs < 10) return 'under-10ms';
   if (durationMs < 100) return 'under-100ms';
   if (durationMs < 1_000) return 'under-1s';

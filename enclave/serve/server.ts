@@ -27,6 +27,7 @@ import type { Duplex } from 'node:stream';
 import type { TLSSocket, Server as TlsServer } from 'node:tls';
 import { Exchanges } from '../../link/exchanges.ts';
 import type { Listener } from '../../link/link.ts';
+import type { DurationClass } from '../../shared/telemetry.ts';
 import { type Door, doorForAnyone } from '../clients/door.ts';
 import { refuseConnection } from '../clients/refuse.ts';
 import type { EvidenceIssuer } from '../evidence.ts';
@@ -44,7 +45,7 @@ export interface RequestEvent {
   readonly route: RouteKind | 'handshake' | 'unknown';
   /** HTTP status; 0 if the connection ended before there was an answer. */
   readonly status: number;
-  readonly duration: 'under-10ms' | 'under-100ms' | 'under-1s' | 'under-10s' | 'longer';
+  readonly duration: DurationClass;
 }
 
 export interface ServerOptions {
@@ -188,6 +189,8 @@ class EnclaveServer implements Server {
     server.on('checkContinue', (request, response) => {
       serve(request, response, () => response.writeContinue());
     });
+    // Else Node answers by itself, without evidence and without a bound on how many.
+    server.on('checkExpectation', (request, response) => serve(request, response, () => {}));
     // Upgrades and CONNECT have no listeners: Node refuses them.
     return server;
   }

@@ -6,6 +6,8 @@
  * each destination on the operator's own list. One that ends in `.+` is the sum of all counters that begin so.
  * A counter that is not in this table is not shown.
  */
+import { ANSWER_KINDS, DURATION_CLASSES } from '../../shared/telemetry.ts';
+
 export interface MetricFamily {
   readonly name: string;
   readonly kind: 'counter' | 'gauge';
@@ -145,6 +147,7 @@ export const METRIC_FAMILIES: readonly MetricFamily[] = [
     from: {
       'telemetry.boot': { event: 'boot' },
       'telemetry.requests': { event: 'requests' },
+      'telemetry.durations': { event: 'durations' },
       'telemetry.deny-list': { event: 'deny-list' },
     },
   },
@@ -170,5 +173,15 @@ export const METRIC_FAMILIES: readonly MetricFamily[] = [
       'telemetry.requests.failed': { outcome: 'failed' },
       'telemetry.requests.overloaded': { outcome: 'overloaded' },
     },
+  },
+  {
+    name: 'strongroom_enclave_answers_total',
+    kind: 'counter',
+    help: 'Answers served by kind of work and class of duration, as the enclave tells them.',
+    from: Object.fromEntries(
+      ANSWER_KINDS.flatMap((kind) =>
+        DURATION_CLASSES.map((duration) => [`telemetry.durations.${kind}.${duration}`, { kind, duration }]),
+      ),
+    ),
   },
 ];

@@ -22,11 +22,12 @@ export function parseTelemetry(bytes: Uint8Array): readonly TelemetryLine[] | un
   return lines.length <= TELEMETRY_MAX_LINES && lines.every(isTelemetryLine) ? lines : undefined;
 }
 
-/** Adds a line to the totals: that it came, and the counts that `requests` tells of the time since the one before. */
+/** Adds a line to the totals: that it came, and what `requests` and `durations` count since the one before. */
 export function countTelemetry(counters: Counters, { event, fields }: TelemetryLine): void {
   counters.add(`telemetry.${event}`);
-  if (event !== 'requests') return;
+  if (event !== 'requests' && event !== 'durations') return;
+  const start = event === 'requests' ? event : `${event}.${fields.kind}`;
   for (const [name, count] of Object.entries(fields)) {
-    if (typeof count === 'number') counters.add(`telemetry.requests.${name}`, count);
+    if (typeof count === 'number') counters.add(`telemetry.${start}.${name}`, count);
   }
 }

@@ -101,10 +101,10 @@ export async function pinRelease(
   stack: LocalStack,
   keyArn: string,
   deployment: Uint8Array,
-  modelName: string,
+  ...modelNames: readonly string[]
 ): Promise<string> {
   const { 0: pcr0, 16: pcr16 } = pcrsOf(stack, deployment);
-  const policy = keyPolicy([{ pcr0, pcr16, modelName }]);
+  const policy = keyPolicy(modelNames.map((modelName) => ({ pcr0, pcr16, modelName })));
   const client = localKmsClient(stack, 'administrator');
   try {
     await client.send(new PutKeyPolicyCommand({ KeyId: keyArn, PolicyName: 'default', Policy: policy }));

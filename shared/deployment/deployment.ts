@@ -49,7 +49,7 @@ export interface ApiLimits {
   readonly completionTokens: number;
 }
 
-export const TELEMETRY_EVENTS = ['boot', 'requests', 'deny-list'] as const;
+export const TELEMETRY_EVENTS = ['boot', 'requests', 'durations', 'deny-list'] as const;
 export type TelemetryEvent = (typeof TELEMETRY_EVENTS)[number];
 
 const LIMIT_NAMES = ['requestBytes', 'queueLength', 'connections', 'completionTokens', 'perClient'];

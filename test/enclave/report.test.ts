@@ -53,6 +53,7 @@ describe('what leaves the enclave', () => {
   it.each([
     ['boot', ['boot']],
     ['requests', ['requests']],
+    ['durations', ['durations']],
   ] as const)('is "%s" alone where the deployment names that alone', (allowed, events) => {
     const report = reportWith(allowed);
     report.bootStep('serving');
@@ -76,7 +77,7 @@ describe('what leaves the enclave', () => {
     for (const step of BOOT_STEPS) report.bootStep(step);
     report.request(request(200));
     vi.advanceTimersByTime(FLUSH_MS);
-    expect(sent).toHaveLength(BOOT_STEPS.length + 1);
+    expect(sent).toHaveLength(BOOT_STEPS.length + 2);
     for (const line of sent) expect(isTelemetryLine(line)).toBe(true);
     const free = { event: 'boot', fields: { step: 'what a caller wrote' } };
     expect(isTelemetryLine(free)).toBe(false);
@@ -126,5 +127,38 @@ describe('the counters', () => {
       { served: 1, refused: 0, failed: 0, overloaded: 0 },
       { served: 1, refused: 1, failed: 0, overloaded: 0 },
     ]);
+  });
+});
+
+describe('the durations', () => {
+  const none = { 'under-10ms': 0, 'under-100ms': 0, 'under-1s': 0, 'under-10s': 0, longer: 0 };
+
+  it('are of answers that were served, in classes, by kind of work', () => {
+    const report = reportWith('durations');
+    report.request({ route: 'infer', status: 200, duration: 'under-10ms' });
+    report.request({ route: 'infer', status: 200, duration: 'under-1s' });
+    report.request({ route: 'infer', status: 400, duration: 'under-1s' });
+    report.request({ route: 'chat', status: 200, duration: 'longer' });
+    report.request({ route: 'completions', status: 200, duration: 'longer' });
+    report.request({ route: 'completions', status: 0, duration: 'longer' });
+    report.request({ route: 'evidence', status: 200, duration: 'under-100ms' });
+    vi.advanceTimersByTime(FLUSH_MS);
+    expect(sent.map(({ fields }) => fields)).toEqual([
+      { ...none, kind: 'evidence', 'under-100ms': 1 },
+      { ...none, kind: 'tensors', 'under-10ms': 1, 'under-1s': 1 },
+      { ...none, kind: 'text', longer: 2 },
+    ]);
+    for (const line of sent) expect(isTelemetryLine(line)).toBe(true);
+  });
+
+  it('start from zero each time, and tell nothing of other paths', () => {
+    const report = reportWith('durations');
+    report.request(request(200, 'embeddings'));
+    vi.advanceTimersByTime(FLUSH_MS);
+    report.request(request(200, 'text-models'));
+    report.request(request(200, 'server'));
+    report.request(request(200, 'unknown'));
+    vi.advanceTimersByTime(FLUSH_MS);
+    expect(sent.map(({ fields }) => fields)).toEqual([{ ...none, kind: 'embeddings', 'under-10ms': 1 }]);
   });
 });

@@ -20,4 +20,15 @@ describe("the enclave's counters", () => {
     countTelemetry(counters, { event: 'boot', fields: { step: 'listening', durationMs: 12 } });
     expect(counters.snapshot()).toEqual({ 'telemetry.boot': 1 });
   });
+
+  it('have durations by kind of work and class', () => {
+    const counters = new Counters();
+    countTelemetry(counters, { event: 'durations', fields: { kind: 'text', 'under-1s': 3, longer: 1 } });
+    countTelemetry(counters, { event: 'durations', fields: { kind: 'text', 'under-1s': 2 } });
+    expect(counters.snapshot()).toEqual({
+      'telemetry.durations': 2,
+      'telemetry.durations.text.under-1s': 5,
+      'telemetry.durations.text.longer': 1,
+    });
+  });
 });
