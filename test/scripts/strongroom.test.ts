@@ -70,7 +70,9 @@ describe('the command line', () => {
   });
 
   it('names the commands that begin with a word that is none alone', async () => {
-    expect((await strongroom('policy')).stderr).toContain('There are: policy generate.');
+    const names = Object.keys(COMMANDS).filter((name) => name.startsWith('policy '));
+    expect(names.length).toBeGreaterThan(1);
+    expect((await strongroom('policy')).stderr).toContain(`There are: ${names.join(', ')}.`);
   });
 
   it('names a folder where a file is expected', async () => {
