@@ -204,6 +204,7 @@ describe.each([
     const answered: string[] = [];
     for (const { name, bytes } of requests) {
       const statuses = await statusesOf(bytes);
+      if ((statuses.length === 0) !== isCutWithoutAnswer(name)) answered.push(`${name}: ${statuses}`);
       if (statuses.some((status) => status >= 500)) answered.push(`${name}: ${statuses}`);
       if (!mayBeAnswered(name) && statuses.some((status) => status < 400 && status !== 100)) {
         answered.push(`${name}: ${statuses}`);
@@ -215,9 +216,22 @@ describe.each([
   });
 });
 
+/** Tunnels, too many at once, nothing at all; and what only the engine can judge, as its caller has gone meanwhile. */
+function isCutWithoutAnswer(name: string): boolean {
+  return [
+    'CONNECT',
+    'nothing but line ends',
+    'a flood behind one another',
+    'a prototype in a schema',
+    'a schema that refers to itself',
+    'a schema of great depth',
+    'a prompt beyond the context',
+  ].includes(name);
+}
+
 /** Well formed in itself, or begins so. */
 function mayBeAnswered(name: string): boolean {
-  return ['a flood behind one another', 'another version', 'an upgrade to HTTP/2'].includes(name);
+  return name === 'an upgrade to HTTP/2';
 }
 
 /** All that comes back until the connection ends; the server ends it when it has no more to say to an ended caller. */
