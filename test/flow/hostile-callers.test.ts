@@ -2,9 +2,11 @@
  * Callers who misbehave, against parent, enclave and engines as they run: five hundred connections of which half do, and
  * one that stops reading a long text.
  */
+import { once } from 'node:events';
 import { readFileSync } from 'node:fs';
 import { afterAll, beforeAll, expect, it } from 'vitest';
 import { openConnection } from '../../scripts/bench/serve/caller.ts';
+import { hostileJson } from '../../scripts/bench/serve/hostile-requests.ts';
 import { askTensors, askText } from '../../scripts/bench/serve/load.ts';
 import { MISBEHAVIOURS, misbehave } from '../../scripts/bench/serve/misbehave.ts';
 import { childrenOf, processSample } from '../../scripts/bench/serve/process-sample.ts';
@@ -66,6 +68,23 @@ it('five hundred connections of which half misbehave: the others get every answe
   expect(childrenOf(enclavePid())).toEqual(engines);
   expect(engines.every(isAlive)).toBe(true);
 }, 240_000);
+
+it('what only the engine can judge is refused by it, and it lives on', async () => {
+  const engines = childrenOf(enclavePid());
+  const found: Record<string, string> = {};
+  for (const { name, bytes } of hostileJson(TARGETS).filter(({ name }) =>
+    /prototype in a schema|refers|context/.test(name),
+  )) {
+    const socket = await open();
+    socket.write(bytes);
+    const [head] = (await once(socket, 'data')) as [Buffer];
+    found[name] = head.toString('latin1').slice(0, 'HTTP/1.1 400'.length);
+    socket.destroy();
+  }
+  expect(new Set(Object.values(found)), JSON.stringify(found)).toEqual(new Set(['HTTP/1.1 400']));
+  expect(Object.keys(found)).toHaveLength(3);
+  expect(childrenOf(enclavePid())).toEqual(engines);
+}, 120_000);
 
 it('a caller who stops reading a long text makes the engine stop, others are served, and it goes on when it is read', async () => {
   const socket = await open();
