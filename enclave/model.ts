@@ -125,10 +125,11 @@ export interface OpenWeightsOptions {
 export class Weights implements Disposable {
   readonly modelFd: number;
   readonly external: readonly { readonly location: string; readonly fd: number }[];
+  readonly tokenizer: readonly { readonly location: string; readonly fd: number }[];
   readonly #files: readonly MemoryFile[];
 
   /** In the order of the head. */
-  constructor(files: readonly MemoryFile[], { main, external }: ModelFiles) {
+  constructor(files: readonly MemoryFile[], { main, external, tokenizer }: ModelFiles) {
     const fdOf = (index: number): number => {
       const file = files[index];
       if (file === undefined) throw new TypeError('expected a file for each of the model');
@@ -136,7 +137,9 @@ export class Weights implements Disposable {
     };
     this.#files = files;
     this.modelFd = fdOf(main);
-    this.external = external.map(({ index, location }) => ({ location, fd: fdOf(index) }));
+    const named = ({ index, location }: ModelFiles['external'][number]) => ({ location, fd: fdOf(index) });
+    this.external = external.map(named);
+    this.tokenizer = tokenizer.map(named);
   }
 
   [Symbol.dispose](): void {

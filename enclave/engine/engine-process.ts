@@ -17,6 +17,7 @@ export interface ExternalFile {
 export interface SpawnOptions {
   readonly modelFd: number;
   readonly external: readonly ExternalFile[];
+  readonly tokenizer: readonly ExternalFile[];
   readonly threads: number;
   readonly entry: string;
   readonly uid?: number;
@@ -61,7 +62,10 @@ export async function spawnEngine<Metadata>(
     cwd: '/',
     env: ENCLAVE_ENVIRONMENT,
     // Its output goes nowhere: an engine that could log could log its inputs.
-    stdio: ['ignore', 'ignore', 'ignore', 'pipe', options.modelFd, ...options.external.map(({ fd }) => fd)],
+    stdio: [
+      ...(['ignore', 'ignore', 'ignore', 'pipe'] as const),
+      ...[options.modelFd, ...[...options.external, ...options.tokenizer].map(({ fd }) => fd)],
+    ],
     ...(options.uid === undefined ? {} : { uid: options.uid, gid: options.uid }),
   });
   // Without a free descriptor Node makes no streams, and says why in an event that ends the process if unheard.
@@ -139,8 +143,10 @@ class Conversation {
           reject(reason);
         },
       });
-      const external = options.external.map(({ location }) => location);
-      this.send({ kind: 'start', threads: options.threads, external, ...kind.start });
+      const [external, tokenizer] = [options.external, options.tokenizer].map((files) =>
+        files.map(({ location }) => location),
+      );
+      this.send({ kind: 'start', threads: options.threads, external, tokenizer, ...kind.start });
     });
   }
 

@@ -22,10 +22,20 @@ export interface InferResponse {
   readonly outputs: readonly Tensor[];
 }
 
+/** Texts to vectors. */
+export interface Embedder {
+  /** Elements of a vector. */
+  readonly vectorSize: number;
+  /** Rejects as `TensorEngine.infer` does. */
+  embed(texts: readonly string[], signal: AbortSignal): Promise<TextVectors>;
+}
+
 /** Tensors in, tensors out. */
 export interface TensorEngine extends EngineLife {
   readonly kind: 'tensor';
   readonly metadata: ModelMetadata;
+  /** Of a model that comes with a tokenizer and gives vectors. */
+  readonly embedder?: Embedder | undefined;
   /**
    * Rejects with EngineError: ENGINE_REJECTED (these inputs do not run), ENGINE_UNAVAILABLE (the engine died,
    * hung or is not back yet), ENGINE_PROTOCOL (it answered nonsense), or with the signal's reason.

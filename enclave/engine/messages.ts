@@ -13,6 +13,8 @@ export interface StartMessage {
   readonly threads: number;
   /** The model's other files, in the order of their descriptors. */
   readonly external: readonly string[];
+  /** The tokenizer's files, whose descriptors follow those. */
+  readonly tokenizer: readonly string[];
   /** For an engine of text. */
   readonly text?: TextStart;
 }
@@ -30,11 +32,11 @@ const MAX_MESSAGE_LENGTH = 1000;
 
 /** The engine's side: reads how the supervisor begins. */
 export function readStart(frame: Frame): StartMessage {
-  const { kind, threads, external, text } = readHeader(frame);
-  if (kind !== 'start' || !isCount(threads) || !Array.isArray(external)) {
+  const { kind, threads, external, tokenizer, text } = readHeader(frame);
+  if (kind !== 'start' || !isCount(threads) || !Array.isArray(external) || !Array.isArray(tokenizer)) {
     throw broken('expected a start message');
   }
-  const start = { kind, threads, external: external.map(String) } as const;
+  const start = { kind, threads, external: external.map(String), tokenizer: tokenizer.map(String) } as const;
   if (text === undefined) return start;
   const { sequences, contextTokens, contextBytes } = record(text);
   if (!isCount(sequences) || !isCount(contextTokens) || !isCount(contextBytes)) {

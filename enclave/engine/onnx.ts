@@ -6,8 +6,10 @@ import { InferenceSession, Tensor as OrtTensor } from 'onnxruntime-node';
 import { mapFile } from '../native/memory-map.ts';
 import { FIRST_EXTERNAL_DESCRIPTOR, MODEL_DESCRIPTOR } from './channel.ts';
 import type { StartMessage } from './messages.ts';
+import { readTokenizerFiles } from './model-files.ts';
+import { OnnxText } from './onnx-text/onnx-text.ts';
 import { fromOrtTensor, fromOrtType, toOrtTensor } from './ort-tensors.ts';
-import type { TensorMetadata } from './tensor.ts';
+import type { Tensor, TensorMetadata } from './tensor.ts';
 import { openTensorChannel } from './tensor-channel.ts';
 
 /** Only fatal errors, which go nowhere anyway: the engine's output is closed. */
@@ -35,27 +37,43 @@ export async function run(options: StartMessage): Promise<void> {
       },
     },
   });
-  channel.ready({
+  const metadata = {
     inputs: session.inputMetadata.map(describe),
     outputs: session.outputMetadata.map(describe),
-  });
+  };
+  const texts =
+    options.tokenizer.length === 0
+      ? undefined
+      : new OnnxText(readTokenizerFiles(options.tokenizer, options.external.length), metadata);
+  channel.ready(texts?.metadata ?? metadata);
 
   for (let question = channel.next(); question !== undefined; question = channel.next()) {
     try {
-      const feeds: Record<string, OrtTensor> = Object.create(null);
-      for (const input of question.inputs) feeds[input.name] = toOrtTensor(input);
-      const results = await session.run(feeds, question.outputs);
+      const { inputs, outputs } = question;
       channel.result(
-        question.outputs.map((name) => {
-          const result = results[name];
-          if (!(result instanceof OrtTensor)) throw new TypeError(`the model gave no tensor for ${name}`);
-          return fromOrtTensor(name, result);
-        }),
+        texts === undefined
+          ? await infer(session, inputs, outputs)
+          : await texts.infer(inputs, outputs, (...tensors) => infer(session, ...tensors)),
       );
     } catch (error) {
       channel.rejected(error instanceof Error ? error.message : 'unknown error');
     }
   }
+}
+
+async function infer(
+  session: InferenceSession,
+  inputs: readonly Tensor[],
+  outputs: readonly string[],
+): Promise<Tensor[]> {
+  const feeds: Record<string, OrtTensor> = Object.create(null);
+  for (const input of inputs) feeds[input.name] = toOrtTensor(input);
+  const results = await session.run(feeds, outputs);
+  return outputs.map((name) => {
+    const result = results[name];
+    if (!(result instanceof OrtTensor)) throw new TypeError(`the model gave no tensor for ${name}`);
+    return fromOrtTensor(name, result);
+  });
 }
 
 function mapped(location: string, index: number): { path: string; data: Uint8Array } {

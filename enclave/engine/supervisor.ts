@@ -24,6 +24,8 @@ export interface EngineOptions {
   readonly modelFd: number;
   /** The model's other files, each as `modelFd`. None if absent. */
   readonly external?: readonly ExternalFile[];
+  /** Its tokenizer's files, each as `modelFd`. None if absent. */
+  readonly tokenizer?: readonly ExternalFile[];
   /** Threads for computing: virtual CPUs less one, and at least one. */
   readonly threads: number;
   /** First file of the engine's process; the kind's own if absent. It calls runConfined (engine/launch.ts). */
@@ -56,21 +58,25 @@ export function restartDelayMs(restartsInARow: number): number {
 type CompleteOptions = Required<Omit<EngineOptions, 'uid'>> & { readonly uid?: number };
 
 function withDefaults(options: EngineOptions, entry: string): CompleteOptions {
-  const { modelFd, external = [] } = options;
-  const sizesBytes = [modelFd, ...external.map(({ fd }) => fd)].map((fd) => fstatSync(fd).size);
+  const { modelFd, external = [], tokenizer = [] } = options;
+  const sizesBytes = [modelFd, ...[...external, ...tokenizer].map(({ fd }) => fd)].map(
+    (fd) => fstatSync(fd).size,
+  );
   return {
     entry,
     external: [],
+    tokenizer: [],
     startTimeoutMs: startTimeoutMs(sizesBytes.reduce((sum, size) => sum + size, 0)),
     restartDelayMs,
     ...options,
   };
 }
 
-function requireSoundOptions({ modelFd, external = [], threads, uid }: EngineOptions): void {
+function requireSoundOptions({ modelFd, external = [], tokenizer = [], threads, uid }: EngineOptions): void {
   const refused = (why: string): EngineError => new EngineError('ENGINE_OPTIONS', why);
-  for (const fd of [modelFd, ...external.map((file) => file.fd)]) {
-    if (!Number.isSafeInteger(fd) || fd < 0) throw refused('modelFd, external: expected descriptors');
+  for (const fd of [modelFd, ...[...external, ...tokenizer].map((file) => file.fd)]) {
+    if (!Number.isSafeInteger(fd) || fd < 0)
+      throw refused('modelFd, external, tokenizer: expected descriptors');
   }
   if (!Number.isSafeInteger(threads) || threads < 1) throw refused('threads: expected at least 1');
   if (uid !== undefined && (!Number.isSafeInteger(uid) || uid < 1))

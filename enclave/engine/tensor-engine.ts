@@ -4,6 +4,7 @@ import type { InferRequest, InferResponse, TensorEngine } from './engine.ts';
 import { type EngineListener, gone } from './engine-process.ts';
 import { EngineError } from './errors.ts';
 import type { Frame } from './frames.ts';
+import { embedderOver } from './onnx-text/embedder.ts';
 import { type EngineOptions, Supervisor, unavailable } from './supervisor.ts';
 import { type ModelMetadata, type Tensor, tensorDataFault } from './tensor.ts';
 import {
@@ -28,7 +29,9 @@ const INFER_TIMEOUT_MS = 30_000;
 export async function startTensorEngine(options: TensorEngineOptions): Promise<TensorEngine> {
   const kind = { start: {}, readReady: readTensorReady };
   const supervisor = await Supervisor.start(options, ONNX_ENGINE, kind);
-  return new SupervisedTensorEngine(supervisor, options.inferTimeoutMs ?? INFER_TIMEOUT_MS);
+  const engine = new SupervisedTensorEngine(supervisor, options.inferTimeoutMs ?? INFER_TIMEOUT_MS);
+  if (options.tokenizer === undefined || options.tokenizer.length === 0) return engine;
+  return Object.assign(engine, { embedder: embedderOver(engine) });
 }
 
 interface Waiting {

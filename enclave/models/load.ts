@@ -88,6 +88,7 @@ async function startEngine(
   return start({
     modelFd: weights.modelFd,
     external: weights.external,
+    tokenizer: weights.tokenizer,
     threads: Math.max(1, platform.cpuCount - 1),
     ...(uid === undefined ? {} : { uid }),
   });

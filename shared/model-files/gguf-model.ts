@@ -10,5 +10,5 @@ export function ggufFilesOf(paths: readonly string[]): ModelFiles {
       `The model is refused: ${paths.length} files where a GGUF model has one; merge the parts of a split one with llama-gguf-split, and seal the file alone.`,
     );
   }
-  return { main: 0, external: [] };
+  return { main: 0, external: [], tokenizer: [] };
 }

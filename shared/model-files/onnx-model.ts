@@ -9,9 +9,22 @@ export interface ModelFiles {
   readonly main: number;
   /** The others, by the location that this file has for them: relative to its own folder. */
   readonly external: readonly { readonly index: number; readonly location: string }[];
+  /** What makes tokens of text, by the names of TOKENIZER_FILES; none for a model of tensors. */
+  readonly tokenizer: readonly { readonly index: number; readonly location: string }[];
 }
 
-/** The ONNX file is the only file, or the only one whose path ends in .onnx. Throws ModelFileError. */
+/** As Hugging Face's libraries name them, below the folder that was sealed. The first makes the others be read. */
+export const TOKENIZER_FILES = [
+  'tokenizer.json',
+  'tokenizer_config.json',
+  'config.json',
+  '1_Pooling/config.json',
+] as const;
+
+/**
+ * The ONNX file is the only file, or the only one whose path ends in .onnx. Beside a tokenizer.json the names of
+ * TOKENIZER_FILES are the tokenizer's; every other file is the ONNX file's. Throws ModelFileError.
+ */
 export function onnxFilesOf(paths: readonly string[]): ModelFiles {
   const named = paths.flatMap((path, index) => (path.endsWith('.onnx') ? [index] : []));
   const main = paths.length === 1 ? 0 : named[0];
@@ -20,12 +33,19 @@ export function onnxFilesOf(paths: readonly string[]): ModelFiles {
   }
   const mainPath = paths[main] ?? '';
   const folder = mainPath.slice(0, mainPath.lastIndexOf('/') + 1);
+  const tokenizer = paths.includes(TOKENIZER_FILES[0])
+    ? paths.flatMap((path, index) => (isOfTokenizer(path) ? [{ index, location: path }] : []))
+    : [];
   const external = paths.flatMap((path, index) => {
-    if (index === main) return [];
+    if (index === main || tokenizer.some((file) => file.index === index)) return [];
     if (!path.startsWith(folder)) throw disagree(`${JSON.stringify(path)} is outside the ONNX file's folder`);
     return [{ index, location: path.slice(folder.length) }];
   });
-  return { main, external };
+  return { main, external, tokenizer };
+}
+
+function isOfTokenizer(path: string): boolean {
+  return TOKENIZER_FILES.some((name) => name === path);
 }
 
 export interface ExternalFile {

@@ -169,7 +169,7 @@ describe('a model that is as the deployment says', () => {
     const text = await seal({ identity: { format: 'gguf' } });
     expect(await check(pinned(), text.files)).toMatchObject({
       format: 'gguf',
-      files: { main: 0, external: [] },
+      files: { main: 0, external: [], tokenizer: [] },
     });
   });
 

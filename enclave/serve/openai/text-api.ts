@@ -1,7 +1,7 @@
 /** The OpenAI API over the models of this enclave that take text (docs/serving.md section 4). */
 import { randomBytes } from 'node:crypto';
 import type { ApiLimits } from '../../../shared/deployment/deployment.ts';
-import type { TextEngine } from '../../engine/engine.ts';
+import type { Embedder, TextEngine } from '../../engine/engine.ts';
 import type { GeneratedToken, GenerateRequest } from '../../engine/text.ts';
 import type { ServedModel } from '../../models/model-set.ts';
 import { ApiError, invalid } from '../errors.ts';
@@ -67,13 +67,13 @@ export class TextApi {
     const body = await this.#intake.readBody(exchange, 'application/json', held);
     const request = parseEmbeddingsRequest(body);
     const model = find(exchange, request.model, 'model');
-    const engine = textEngineOf(model);
+    const embedder = embedderOf(model);
     const { dimensions } = request;
-    if (dimensions !== undefined && dimensions !== engine.metadata.vectorSize) {
-      throw invalid('dimensions', `expected ${engine.metadata.vectorSize}, the model's own, or nothing`);
+    if (dimensions !== undefined && dimensions !== embedder.vectorSize) {
+      throw invalid('dimensions', `expected ${embedder.vectorSize}, the model's own, or nothing`);
     }
     using _place = await this.#intake.enter(model, exchange);
-    return json(200, encodeEmbeddings(request, await engine.embed(request.texts, exchange.signal)));
+    return json(200, encodeEmbeddings(request, await embedder.embed(request.texts, exchange.signal)));
   }
 
   async #generate(
@@ -194,6 +194,16 @@ function find({ models }: Exchange, name: string, field: string): ServedModel {
   const found = models.find(name);
   if (found !== undefined) return found;
   throw new ApiError('API_NOT_FOUND', `${field}: there is no such model`, { field });
+}
+
+function embedderOf(model: ServedModel): Embedder {
+  const { engine } = model;
+  if (engine.kind === 'tensor' && engine.embedder !== undefined) return engine.embedder;
+  const text = textEngineOf(model);
+  return {
+    vectorSize: text.metadata.vectorSize,
+    embed: (texts, signal) => text.embed(texts, signal),
+  };
 }
 
 function textEngineOf({ name, engine }: ServedModel): TextEngine {

@@ -107,6 +107,7 @@ async function attackUnconfined(inputs: readonly Tensor[]): Promise<string> {
     {
       modelFd,
       external: [],
+      tokenizer: [],
       threads: 1,
       entry: join(import.meta.dirname, 'unconfined.ts'),
       startTimeoutMs: 30_000,

@@ -100,7 +100,7 @@ describe('the outputs of an answer', () => {
 
 describe('what the engine is told', () => {
   it('starts it', () => {
-    const start = { kind: 'start', threads: 2, external: ['w.data'] };
+    const start = { kind: 'start', threads: 2, external: ['w.data'], tokenizer: ['tokenizer.json'] };
     expect(readStart(frame(start))).toEqual(start);
   });
   it('must be a start message first', () => {

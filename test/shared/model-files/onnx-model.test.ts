@@ -8,14 +8,31 @@ const withExternal = (...tensors: Uint8Array[]): ReturnType<typeof fileOf> =>
 
 describe('the files of a model', () => {
   it('are the ONNX file and others below its folder, by the names that it has for them', () => {
-    expect(onnxFilesOf(['anything'])).toEqual({ main: 0, external: [] });
+    expect(onnxFilesOf(['anything'])).toEqual({ main: 0, external: [], tokenizer: [] });
     expect(onnxFilesOf(['onnx/a/w.bin', 'onnx/model.onnx', 'onnx/model.onnx_data'])).toEqual({
       main: 1,
       external: [
         { index: 0, location: 'a/w.bin' },
         { index: 2, location: 'model.onnx_data' },
       ],
+      tokenizer: [],
     });
+  });
+
+  it("are a tokenizer's too, by their names at the top, where there is a tokenizer.json", () => {
+    const paths = ['1_Pooling/config.json', 'config.json', 'onnx/config.json', 'onnx/m.onnx'];
+    expect(onnxFilesOf([...paths, 'tokenizer.json', 'tokenizer_config.json'])).toEqual({
+      main: 3,
+      external: [{ index: 2, location: 'config.json' }],
+      tokenizer: [
+        { index: 0, location: '1_Pooling/config.json' },
+        { index: 1, location: 'config.json' },
+        { index: 4, location: 'tokenizer.json' },
+        { index: 5, location: 'tokenizer_config.json' },
+      ],
+    });
+    expect(() => onnxFilesOf(paths)).toThrow(DISAGREE);
+    expect(() => onnxFilesOf([...paths, 'tokenizer.json', 'vocab.txt'])).toThrow(DISAGREE);
   });
 
   it.each([

@@ -7,7 +7,7 @@ try {
   for (;;) openSync('/dev/null', 'r');
 } catch {}
 const code = await spawnEngine(
-  { external: [], modelFd: 0, threads: 1, entry: '/nowhere.ts', startTimeoutMs: 1_000 },
+  { external: [], tokenizer: [], modelFd: 0, threads: 1, entry: '/nowhere.ts', startTimeoutMs: 1_000 },
   { start: {}, readReady: () => undefined },
 ).then(
   () => 'started',
