@@ -44,7 +44,7 @@ export const CONTEXT_MAX_BYTES = 16 * 1024 * 1024;
 export function parseSupplied(bytes: Uint8Array): Supplied {
   try {
     return readSupplied(
-      object(parseStrictJson(bytes, { maxBytes: CONTEXT_MAX_BYTES, maxDepth: 32 }).value, 'the file'),
+      object(parseStrictJson(bytes, { maxBytes: CONTEXT_MAX_BYTES, maxDepth: 32 }).value, 'the context file'),
     );
   } catch (cause) {
     if (codeOf(cause) === undefined || cause instanceof ReviewError) throw cause;
@@ -98,6 +98,7 @@ function trustPolicy(value: JsonValue, name: string): Policy {
 /** A list that was cut off proves nothing about the grants that are missing from it. */
 function grantList(value: JsonValue): Grant[] {
   if (Array.isArray(value)) return value.map(parseGrant);
+  if (typeof value !== 'object') throw refused('grants: expected a list, as ListGrants returns it');
   const { Grants: entries, Truncated: truncated } = object(value, 'grants');
   if (truncated === true) throw refused('grants: the list is truncated; supply all pages of ListGrants');
   if (!Array.isArray(entries)) throw refused('grants: expected a list, as ListGrants returns it');

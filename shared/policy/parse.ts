@@ -115,7 +115,12 @@ class PolicyReader {
 
   #principals(body: JsonObject, path: Path): Negatable<Principal> {
     const name = this.#oneOf(body, path, 'Principal', 'NotPrincipal');
-    if (name === undefined) throw this.#fail('POLICY_ELEMENT', path, 'expected a Principal, found none');
+    if (name === undefined)
+      throw this.#fail(
+        'POLICY_ELEMENT',
+        path,
+        'expected a Principal, found none; an IAM policy has none, and this must be the policy of the key',
+      );
     const at = [...path, name];
     const value = body[name];
     const negated = name === 'NotPrincipal';

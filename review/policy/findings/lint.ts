@@ -249,7 +249,7 @@ function valueFindings(context: FindingContext, statement: Statement, condition:
   const lower = new Set(values.filter(isDigest));
   for (const value of values) {
     if (isGood(operator.comparison, value)) continue;
-    if (isNew && /\$\{[^}]+\}/.test(value)) continue;
+    if (isNew && /\$\{[^}]+\}/.test(value) && !UNFILLED.test(value)) continue;
     // The same value in both cases: clumsy, and meant.
     const isTwin = lower.has(asciiLower(value));
     const severity: Severity = isTwin ? 'info' : good.length > 0 ? 'medium' : 'high';
@@ -302,7 +302,11 @@ function isGood(comparison: Condition['operator']['comparison'], value: string):
   return comparison === 'string-equals-ignore-case' ? isDigest(asciiLower(value)) : isDigest(value);
 }
 
+/** Names no condition key, as every key has a service's prefix: `${PCR0}` is a template's, not a policy variable. */
+const UNFILLED = /\$\{(?![*?$]\})[^{}:,]*\}/;
+
 function isPlaceholder(value: string): boolean {
+  if (UNFILLED.test(value)) return true;
   if (value.includes('${')) return false;
   const text = value.replace(/^0x/i, '');
   return /[g-z_<>[\]{}%]/i.test(text) && /[a-z]{3}|[<[{%_]/i.test(text);

@@ -647,6 +647,59 @@ const CASES: readonly Case[] = [
       deny('kms:Decrypt', pin(I.pcr0, 'PCR0', 'StringNotEquals')),
     ],
   ],
+  [
+    'grants denied by a list with ForAllValues: one harmless operation beside slips past',
+    'BYPASS',
+    [
+      enc(),
+      allow(OPS, 'kms:CreateGrant'),
+      deny('kms:CreateGrant', {
+        'ForAllValues:StringEquals': { 'kms:GrantOperations': ['Decrypt', 'ReEncryptFrom'] },
+      }),
+      admin,
+    ],
+  ],
+  [
+    'grants denied by a list with ForAnyValue',
+    S,
+    [
+      enc(),
+      allow(OPS, 'kms:CreateGrant'),
+      deny('kms:CreateGrant', {
+        'ForAnyValue:StringEquals': { 'kms:GrantOperations': ['Decrypt', 'ReEncryptFrom'] },
+      }),
+      admin,
+    ],
+  ],
+  [
+    'register under aws:',
+    'DEAD',
+    [enc({ StringEquals: { 'aws:RecipientAttestation:PCR0': I.pcr0 } }), admin],
+  ],
+  ['register without kms:', 'DEAD', [enc({ StringEquals: { 'RecipientAttestation:PCR0': I.pcr0 } }), admin]],
+  [
+    'register under aws: with IfExists',
+    'BYPASS',
+    [enc({ StringEqualsIfExists: { 'aws:RecipientAttestation:PCR0': I.pcr0 } }), admin],
+  ],
+  [
+    'Deny on a register under aws: denies the reviewed image too',
+    'DEAD',
+    [
+      root(),
+      enc(),
+      deny(ATT, { StringNotEquals: { 'aws:RecipientAttestation:PCR0': I.pcr0 } }),
+      deny(['kms:ReEncrypt*', 'kms:CreateGrant']),
+    ],
+  ],
+  ['placeholder that looks like a variable', 'DEAD', [enc(pin('${PCR0}')), admin]],
+  ['placeholder beside the image', S, [enc(pin([I.pcr0, '${var.old_pcr0}'])), admin]],
+  [
+    'Decrypt on a key that only agrees on secrets: no call and no service has that',
+    S,
+    [enc(pin(), { Action: 'kms:DeriveSharedSecret' }), allow(OPS, 'kms:Decrypt'), admin],
+    { keyMetadata: { keyUsage: 'KEY_AGREEMENT', keySpec: 'ECC_NIST_P256' } },
+  ],
 ];
 
 for (const [title, verdict, statements, context] of CASES) {
@@ -670,4 +723,13 @@ it('names whom a trust policy lets become the administrator', () => {
     severity: 'medium',
     why: expect.stringContaining('Dev can become KeyAdmin'),
   });
+});
+
+it.each(['${PCR0}', '${!EnclavePcr0}', '<PCR0>'])('tells %s for what a template left', (value) => {
+  const { findings } = review([enc(pin(value)), admin], { image: I });
+  expect(findings.find(({ code }) => code === 'placeholder-value')).toMatchObject({
+    severity: 'high',
+    statement: 'Enclave',
+  });
+  expect(findings.some(({ code }) => code === 'variable-pin')).toBe(false);
 });
