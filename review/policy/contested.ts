@@ -26,6 +26,29 @@ export function openPointsOf(policy: Policy): OpenPoint[] {
     ...policy.statements.flatMap(unknownKeys),
     ...policy.statements.flatMap(otherResources),
     ...hostRegisters(policy),
+    ...policy.statements.flatMap((statement) => userIds(policy, statement)),
+  ];
+}
+
+/** The ids of roles and users are not in a policy, and the name of a session is whoever's who assumes the role. */
+function userIds(policy: Policy, statement: Statement): OpenPoint[] {
+  const { effect, index, conditions, line } = statement;
+  const about = conditions.filter(
+    ({ key, operator }) => asciiLower(key) === 'aws:userid' && operator.comparison !== 'null',
+  );
+  if (about.length === 0) return [];
+  const others = conditions.filter((one) => !about.includes(one));
+  const never = condition('Bool', 'aws:SecureTransport', ['false'], line);
+  return [
+    {
+      point: 'aws:userid holds the unique id of a role or user and a session name, which are not supplied.',
+      held: 'No caller here has it.',
+      statement: index,
+      otherwise: replaced(policy, {
+        ...statement,
+        conditions: effect === 'Allow' ? others : [...conditions, never],
+      }),
+    },
   ];
 }
 

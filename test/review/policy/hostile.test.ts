@@ -692,6 +692,21 @@ const CASES: readonly Case[] = [
       deny(['kms:ReEncrypt*', 'kms:CreateGrant']),
     ],
   ],
+  [
+    'a session name that anybody may choose',
+    'AMBIGUOUS',
+    [enc(), allow(OPS, 'kms:Decrypt', { StringLike: { 'aws:userid': '*:i-0abcdef1234567890' } }), admin],
+  ],
+  [
+    'a Deny that exempts by unique id',
+    'AMBIGUOUS',
+    [root(), enc(), deny('kms:*', { StringNotLike: { 'aws:userId': 'AROAEXAMPLEIDOFAROLE:*' } })],
+  ],
+  [
+    'a Deny that exempts the root user by its id, which is that of the account',
+    'DELEGATED_BYPASS',
+    [root(), enc(), deny('kms:*', { StringNotLike: { 'aws:userId': ['AROAEXAMPLEIDOFAROLE:*', A] } })],
+  ],
   ['placeholder that looks like a variable', 'DEAD', [enc(pin('${PCR0}')), admin]],
   ['placeholder beside the image', S, [enc(pin([I.pcr0, '${var.old_pcr0}'])), admin]],
   [
