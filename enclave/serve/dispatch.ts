@@ -57,7 +57,7 @@ export class Dispatcher {
     this.#atWork += 1;
     response.once('close', () => {
       work.end(
-        response.writableFinished ? undefined : () => new ApiError('API_INVALID', 'the client has gone'),
+        response.writableEnded ? undefined : () => new ApiError('API_INVALID', 'the client has gone'),
       );
       this.#atWork -= 1;
       if (this.#atWork === 0) this.#draining?.resolve();

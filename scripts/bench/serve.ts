@@ -15,7 +15,7 @@ import { type TensorCase, type Timed, timeInTurns, waysTo } from './serve/tensor
 import { timeTokens } from './serve/texts.ts';
 
 const PROJECT = new URL('../..', import.meta.url).pathname;
-const ROUNDS = 5;
+const ROUNDS = 9;
 /** Milliseconds that a caller of a small model may wait longer than the engine itself takes, at the median. */
 const ADDED_BAR_MS = 0.5;
 /** Of the engine's own tokens a second, what a caller gets. */
