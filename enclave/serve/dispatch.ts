@@ -56,9 +56,7 @@ export class Dispatcher {
     const work = new Work();
     this.#atWork += 1;
     response.once('close', () => {
-      work.end(
-        response.writableEnded ? undefined : () => new ApiError('API_INVALID', 'the client has gone'),
-      );
+      work.end(response.writableEnded ? undefined : () => new ApiError('API_INVALID', 'the client has gone'));
       this.#atWork -= 1;
       if (this.#atWork === 0) this.#draining?.resolve();
       this.#options.observe({
@@ -98,7 +96,8 @@ export class Dispatcher {
       this.#draining !== undefined ||
       this.#options.door.isOver(socket as TLSSocket) ||
       this.#evidenced.isOutdated(socket);
-    return { last, deliveryMs: this.#deadlines.deliveryMs };
+    const { deliveryMs, partMs } = this.#deadlines;
+    return { last, deliveryMs, partMs };
   }
 
   async #answer(

@@ -18,8 +18,10 @@ export interface Deadlines {
   readonly answerMs: number;
   /** For a text to be generated, waiting included. */
   readonly generationMs: number;
-  /** For the answer to be taken by the client, or the next part of one that is still being made. */
+  /** For a whole answer to be taken by the client. */
   readonly deliveryMs: number;
+  /** For the next part of an answer that is still being made: whoever does not read holds a place at the engine. */
+  readonly partMs: number;
   /** Between requests on one connection. */
   readonly idleMs: number;
   /** For a drain, after which connections are cut. */
@@ -35,6 +37,7 @@ export const DEADLINES: Deadlines = {
   answerMs: 60_000,
   generationMs: 600_000,
   deliveryMs: 120_000,
+  partMs: 30_000,
   idleMs: 30_000,
   drainMs: 20_000,
 };

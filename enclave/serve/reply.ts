@@ -8,8 +8,10 @@ import { allowedMethod, apiOf, type Route } from './routes.ts';
 export interface ReplyOptions {
   /** The connection takes no further request. */
   readonly last: boolean;
-  /** For the client to take a whole answer, or the next part of one that is still being made. */
+  /** For the client to take a whole answer. */
   readonly deliveryMs: number;
+  /** For the next part of one that is still being made. */
+  readonly partMs: number;
 }
 
 /** How long a refused body is still swallowed, so that its sender gets to read the refusal. */
@@ -27,7 +29,7 @@ export async function sendAnswer(
   const common = { 'cache-control': 'no-store', ...headers };
   if (Symbol.asyncIterator in body) {
     response.writeHead(status, common);
-    await sendParts(response, body, options.deliveryMs);
+    await sendParts(response, body, options);
     return;
   }
   const sizeBytes = body.reduce((sum, part) => sum + part.length, 0);
@@ -42,22 +44,22 @@ export async function sendAnswer(
 async function sendParts(
   response: ServerResponse,
   parts: AsyncIterable<Uint8Array>,
-  deliveryMs: number,
+  { deliveryMs, partMs }: ReplyOptions,
 ): Promise<void> {
   // Each event has to leave when it is made; Nagle's algorithm would hold it for the one before.
   response.socket?.setNoDelay(true);
   response.flushHeaders();
   for await (const part of parts) {
     if (response.destroyed) return;
-    if (!response.write(part)) await taken(response, deliveryMs);
+    if (!response.write(part)) await taken(response, partMs);
   }
   cutOffAfter(response, deliveryMs);
   response.end();
 }
 
 /** Resolves when what was written has left, or the connection has gone, at the latest after the time for it. */
-async function taken(response: ServerResponse, deliveryMs: number): Promise<void> {
-  const cut = setTimeout(() => response.destroy(), deliveryMs);
+async function taken(response: ServerResponse, partMs: number): Promise<void> {
+  const cut = setTimeout(() => response.destroy(), partMs);
   const done = new AbortController();
   try {
     await Promise.race([

@@ -274,7 +274,7 @@ describe('a stream', () => {
           ended += 1;
         }
       },
-      { deadlines: { deliveryMs: 300 } },
+      { deadlines: { partMs: 300 } },
     );
     connection.socket.pause();
     const body = JSON.stringify(streamed());
