@@ -339,6 +339,19 @@ function deadFindings(context: FindingContext, statement: Statement): void {
   const matching = callers.filter((caller) => asker.isFor(source, caller));
   if (matching.length === 0) {
     const kinds = (statement.principals?.entries ?? []).map(({ kind }) => kind);
+    if (
+      statement.principals?.negated === false &&
+      kinds.every((kind) => kind === 'identity') &&
+      statement.conditions.some(({ key }) =>
+        /^aws:principal(?:arn|account|type)$|^kms:calleraccount$/i.test(key),
+      )
+    ) {
+      findings.add('dead-statement', 'medium', index, {
+        why: 'None of the principals that it names meets its own conditions on the caller.',
+        remedy: remedies.remove(statement, 'Remove it, or correct the conditions.'),
+      });
+      return;
+    }
     if (!statement.conditions.some(({ key }) => isAttestationKey(key))) return;
     findings.add('dead-statement', kinds.includes('service') ? 'high' : 'medium', index, {
       why: 'No enclave calls as a service or a deleted principal, so this statement lets nobody in.',

@@ -748,3 +748,16 @@ it.each(['${PCR0}', '${!EnclavePcr0}', '<PCR0>'])('tells %s for what a template 
   });
   expect(findings.some(({ code }) => code === 'variable-pin')).toBe(false);
 });
+
+it.each([
+  ['another role', { ArnEquals: { 'aws:PrincipalArn': r('Nobody') } }],
+  ['another account', { StringEquals: { 'kms:CallerAccount': '999999999999' } }],
+])('says that a statement is dead whose principal can never be %s', (_, condition) => {
+  const { verdict, findings } = review([enc(), allow(OPS, 'kms:Decrypt', condition), admin], { image: I });
+  expect(verdict).toBe(S);
+  expect(findings.find(({ code }) => code === 'dead-statement')).toMatchObject({
+    severity: 'medium',
+    statement: 'Other',
+    why: expect.stringContaining('conditions on the caller'),
+  });
+});
