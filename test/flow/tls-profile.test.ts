@@ -94,7 +94,7 @@ async function ask(port: number, options: readonly string[]): Promise<string> {
     );
     // It may have gone before it has read all.
     child.stdin?.on('error', () => {});
-    child.stdin?.write('GET /v2/health/live HTTP/1.0\r\nConnection: close\r\n\r\n');
+    child.stdin?.write('GET /v2/health/live HTTP/1.1\r\nHost: e\r\nConnection: close\r\n\r\n');
   });
 }
 
