@@ -77,6 +77,7 @@ async function opensWhole(folder: string): Promise<boolean> {
   });
 }
 
+const STORY_TIMEOUT_MS = 120_000 + KILLS * 20_000;
 const moments = Array.from({ length: KILLS }, (_, index) => (index + 0.5) / KILLS);
 const PARTS = ['head', 'key.json', 'manifest.json', 'payload'];
 const kmsKey = async (keyArn: string) => ({ keyArn, client: owner.as.sealer });
@@ -103,7 +104,7 @@ describe(`killed at ${KILLS} moments`, () => {
       await finish(args);
       expect(readdirSync(old.folder).sort()).toEqual(PARTS);
     }
-  }, 600_000);
+  }, STORY_TIMEOUT_MS);
 
   it('reseal leaves the old model as it was, and a new one that is whole or not there', async () => {
     const out = join(owner.folder, 'new.sealed');
@@ -135,7 +136,7 @@ describe(`killed at ${KILLS} moments`, () => {
       expect(readdirSync(owner.folder).filter((name) => name.startsWith('.'))).toEqual([]);
       remove();
     }
-  }, 600_000);
+  }, STORY_TIMEOUT_MS);
 
   it('reseal in place leaves the old model or the new one, whole, and its recovery wrap', async () => {
     const { recovery, signing } = options.keys;
@@ -167,7 +168,7 @@ describe(`killed at ${KILLS} moments`, () => {
         .filter((name) => name.includes('iris.sealed'))
         .sort(),
     ).toEqual(['iris.sealed', 'iris.sealed.recovery.json']);
-  }, 600_000);
+  }, STORY_TIMEOUT_MS);
 });
 
 describe.runIf(canTrace)(
@@ -184,7 +185,7 @@ describe.runIf(canTrace)(
         await finish(['rewrap', old.folder, '--again']);
         expect(readdirSync(old.folder).sort()).toEqual(PARTS);
       }
-    }, 600_000);
+    }, STORY_TIMEOUT_MS);
 
     it('reseal in place leaves the old model or the new one, whole, with its recovery wrap', async () => {
       const { recovery, signing } = options.keys;
