@@ -17,7 +17,7 @@ export const modelFileErrors = {
     exit: 2,
     means: 'A model refers to another file than those sealed with it, or beyond the end of one.',
     action:
-      'Seal the folder that the exporter wrote: the .onnx file and exactly the data files it names; or one .gguf file.',
+      'Seal the folder that the exporter wrote: the .onnx file, exactly the data files it names, and the files of its tokenizer, if any, by their names; or one .gguf file.',
   },
 } as const satisfies ErrorTable;
 

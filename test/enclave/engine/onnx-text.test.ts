@@ -161,6 +161,34 @@ it('refuses a text where the tokenizer itself would make a special token of its 
   expectClose((await ask(engine, 'logits', 'a dog'))[0], expectedLogits(['a', 'dog']));
 });
 
+it('refuses a text in which a vocabulary of SentencePiece has a special token', async () => {
+  const vocab = ['<s>', '<pad>', '</s>', '<unk>', '\u2581', 'a', 'b', '<', '/', 's', '>'];
+  const tokenizer = json({
+    added_tokens: [
+      { id: 0, content: '<s>', special: true },
+      { id: 2, content: '</s>', special: true },
+    ],
+    normalizer: null,
+    pre_tokenizer: { type: 'Metaspace', replacement: '\u2581', prepend_scheme: 'always' },
+    post_processor: { type: 'RobertaProcessing', sep: ['</s>', 2], cls: ['<s>', 0] },
+    decoder: null,
+    model: { type: 'Unigram', unk_id: 3, vocab: vocab.map((token) => [token, token.length > 1 ? 0 : -1]) },
+  });
+  const engine = await start(encodeTinyEmbedder(), { ...tokenizerFiles(), 'tokenizer.json': tokenizer });
+  expect((await engine.embedder?.embed(['ab'], signal))?.promptTokens).toBe(5);
+  await expect(engine.infer(texts('ab</s>'))).rejects.toMatchObject(rejected('spells a special token'));
+});
+
+it('refuses several texts that are too many tokens together, and takes one of as many', async () => {
+  const files = { ...tokenizerFiles(), 'tokenizer_config.json': json({ model_max_length: 20_000 }) };
+  const engine = await start(encodeTinyClassifier(), files);
+  const long = 'a '.repeat(16_382);
+  await ask(engine, 'logits', long);
+  await expect(engine.infer(texts('a', long))).rejects.toMatchObject(
+    rejected('2 texts of up to 16384 tokens: expected at most 16384 together'),
+  );
+});
+
 describe('is not started', () => {
   const files = tokenizerFiles();
   const without = (name: string): Record<string, Uint8Array> =>
