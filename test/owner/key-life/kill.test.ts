@@ -83,109 +83,125 @@ const PARTS = ['head', 'key.json', 'manifest.json', 'payload'];
 const kmsKey = async (keyArn: string) => ({ keyArn, client: owner.as.sealer });
 
 describe(`killed at ${KILLS} moments`, () => {
-  it('rewrap leaves the old key.json or the new one, and both open', async () => {
-    const args = ['rewrap', old.folder];
-    const rotate = () => owner.as.administrator.send(new RotateKeyOnDemandCommand({ KeyId: key }));
-    await rotate();
-    const tookMs = await measure(args);
-    for (const [index, moment] of moments.entries()) {
-      // KMS allows 25 rotations: the others write a new blob of the same material.
-      const again = index % 2 === 0 && index < 40 ? [] : ['--again'];
-      if (again.length === 0) await rotate();
-      const before = partsOf(old.folder);
-      await killAt(moment, tookMs, [...args, ...again]);
-      const after = partsOf(old.folder);
-      expect({ ...after, 'key.json': '' }).toEqual({ ...before, 'key.json': '' });
-      const extra = readdirSync(old.folder).filter((name) => !PARTS.includes(name));
-      expect(extra.every((name) => name.startsWith('.key.json.partial-'))).toBe(true);
-      const [wrap] = await agesOfWraps([old.folder], { kmsKey, askKms: true }); // KMS can open it
-      const wasDone = after['key.json'] !== before['key.json'];
-      expect(wrap?.due).toBe(again.length === 0 && !wasDone);
-      await finish(args);
-      expect(readdirSync(old.folder).sort()).toEqual(PARTS);
-    }
-  }, STORY_TIMEOUT_MS);
+  it(
+    'rewrap leaves the old key.json or the new one, and both open',
+    async () => {
+      const args = ['rewrap', old.folder];
+      const rotate = () => owner.as.administrator.send(new RotateKeyOnDemandCommand({ KeyId: key }));
+      await rotate();
+      const tookMs = await measure(args);
+      for (const [index, moment] of moments.entries()) {
+        // KMS allows 25 rotations: the others write a new blob of the same material.
+        const again = index % 2 === 0 && index < 40 ? [] : ['--again'];
+        if (again.length === 0) await rotate();
+        const before = partsOf(old.folder);
+        await killAt(moment, tookMs, [...args, ...again]);
+        const after = partsOf(old.folder);
+        expect({ ...after, 'key.json': '' }).toEqual({ ...before, 'key.json': '' });
+        const extra = readdirSync(old.folder).filter((name) => !PARTS.includes(name));
+        expect(extra.every((name) => name.startsWith('.key.json.partial-'))).toBe(true);
+        const [wrap] = await agesOfWraps([old.folder], { kmsKey, askKms: true }); // KMS can open it
+        const wasDone = after['key.json'] !== before['key.json'];
+        expect(wrap?.due).toBe(again.length === 0 && !wasDone);
+        await finish(args);
+        expect(readdirSync(old.folder).sort()).toEqual(PARTS);
+      }
+    },
+    STORY_TIMEOUT_MS,
+  );
 
-  it('reseal leaves the old model as it was, and a new one that is whole or not there', async () => {
-    const out = join(owner.folder, 'new.sealed');
-    const remove = () => {
-      for (const path of [out, `${out}.recovery.json`]) rmSync(path, { recursive: true, force: true });
-    };
-    const { recovery, signing } = options.keys;
-    const args = [
-      'reseal',
-      old.folder,
-      '--recovery',
-      recovery,
-      '--sign',
-      signing,
-      '--kms-key',
-      key,
-      '-o',
-      out,
-    ];
-    const tookMs = await measure(args);
-    remove();
-    const before = partsOf(old.folder);
-    for (const moment of moments) {
-      await killAt(moment, tookMs, args);
-      expect(partsOf(old.folder)).toEqual(before);
-      if (existsSync(out)) expect(await opensWhole(out)).toBe(true);
-      else await finish(args);
-      expect(await opensWhole(out)).toBe(true);
-      expect(readdirSync(owner.folder).filter((name) => name.startsWith('.'))).toEqual([]);
+  it(
+    'reseal leaves the old model as it was, and a new one that is whole or not there',
+    async () => {
+      const out = join(owner.folder, 'new.sealed');
+      const remove = () => {
+        for (const path of [out, `${out}.recovery.json`]) rmSync(path, { recursive: true, force: true });
+      };
+      const { recovery, signing } = options.keys;
+      const args = [
+        'reseal',
+        old.folder,
+        '--recovery',
+        recovery,
+        '--sign',
+        signing,
+        '--kms-key',
+        key,
+        '-o',
+        out,
+      ];
+      const tookMs = await measure(args);
       remove();
-    }
-  }, STORY_TIMEOUT_MS);
+      const before = partsOf(old.folder);
+      for (const moment of moments) {
+        await killAt(moment, tookMs, args);
+        expect(partsOf(old.folder)).toEqual(before);
+        if (existsSync(out)) expect(await opensWhole(out)).toBe(true);
+        else await finish(args);
+        expect(await opensWhole(out)).toBe(true);
+        expect(readdirSync(owner.folder).filter((name) => name.startsWith('.'))).toEqual([]);
+        remove();
+      }
+    },
+    STORY_TIMEOUT_MS,
+  );
 
-  it('reseal in place leaves the old model or the new one, whole, and its recovery wrap', async () => {
-    const { recovery, signing } = options.keys;
-    const args = [
-      'reseal',
-      old.folder,
-      '--recovery',
-      recovery,
-      '--sign',
-      signing,
-      '--kms-key',
-      key,
-      '--replace',
-    ];
-    const tookMs = await measure(args);
-    for (const moment of moments) {
-      await killAt(moment, tookMs, args);
-      expect(
-        readdirSync(old.folder)
-          .filter((name) => !name.startsWith('.'))
-          .sort(),
-      ).toEqual(PARTS);
+  it(
+    'reseal in place leaves the old model or the new one, whole, and its recovery wrap',
+    async () => {
+      const { recovery, signing } = options.keys;
+      const args = [
+        'reseal',
+        old.folder,
+        '--recovery',
+        recovery,
+        '--sign',
+        signing,
+        '--kms-key',
+        key,
+        '--replace',
+      ];
+      const tookMs = await measure(args);
+      for (const moment of moments) {
+        await killAt(moment, tookMs, args);
+        expect(
+          readdirSync(old.folder)
+            .filter((name) => !name.startsWith('.'))
+            .sort(),
+        ).toEqual(PARTS);
+        expect(await opensWhole(old.folder)).toBe(true);
+      }
+      await finish(args);
       expect(await opensWhole(old.folder)).toBe(true);
-    }
-    await finish(args);
-    expect(await opensWhole(old.folder)).toBe(true);
-    expect(
-      readdirSync(owner.folder)
-        .filter((name) => name.includes('iris.sealed'))
-        .sort(),
-    ).toEqual(['iris.sealed', 'iris.sealed.recovery.json']);
-  }, STORY_TIMEOUT_MS);
+      expect(
+        readdirSync(owner.folder)
+          .filter((name) => name.includes('iris.sealed'))
+          .sort(),
+      ).toEqual(['iris.sealed', 'iris.sealed.recovery.json']);
+    },
+    STORY_TIMEOUT_MS,
+  );
 });
 
 describe.runIf(canTrace)(
   `killed before ${KILLS} of its changes to the disk${canTrace ? '' : ' (skipped: needs strace)'}`,
   () => {
-    it('rewrap leaves the old key.json or the new one', async () => {
-      const run = program(['rewrap', old.folder, '--again']);
-      for (const change of some(await changesOf(run), KILLS)) {
-        const before = partsOf(old.folder);
-        await killBefore(run, change);
-        expect({ ...partsOf(old.folder), 'key.json': '' }).toEqual({ ...before, 'key.json': '' });
-        const [wrap] = await agesOfWraps([old.folder], { kmsKey, askKms: true });
-        expect(wrap?.due).toBe(false);
-        await finish(['rewrap', old.folder, '--again']);
-        expect(readdirSync(old.folder).sort()).toEqual(PARTS);
-      }
-    }, STORY_TIMEOUT_MS);
+    it(
+      'rewrap leaves the old key.json or the new one',
+      async () => {
+        const run = program(['rewrap', old.folder, '--again']);
+        for (const change of some(await changesOf(run), KILLS)) {
+          const before = partsOf(old.folder);
+          await killBefore(run, change);
+          expect({ ...partsOf(old.folder), 'key.json': '' }).toEqual({ ...before, 'key.json': '' });
+          const [wrap] = await agesOfWraps([old.folder], { kmsKey, askKms: true });
+          expect(wrap?.due).toBe(false);
+          await finish(['rewrap', old.folder, '--again']);
+          expect(readdirSync(old.folder).sort()).toEqual(PARTS);
+        }
+      },
+      STORY_TIMEOUT_MS,
+    );
 
     it('reseal in place leaves the old model or the new one, whole, with its recovery wrap', async () => {
       const { recovery, signing } = options.keys;
