@@ -8,7 +8,7 @@ import { POLICY_MAX_BYTES, parsePolicy } from '../../shared/policy/parse.ts';
 import type { Command } from '../command.ts';
 import { CommandError } from '../errors.ts';
 import { readSmallFile } from '../input-file.ts';
-import { type ImageOption, Inputs, readKnownReleases, readReviewed } from '../policy/review-inputs.ts';
+import { Inputs, imageOptions, readKnownReleases, readReviewed } from '../policy/review-inputs.ts';
 
 export const command: Command = {
   name: 'policy diff',
@@ -68,11 +68,7 @@ given up before it found a change.
         throw new CommandError('USAGE', `--role takes the ARN of a role, not ${JSON.stringify(arn)}.`);
       }
     }
-    const images = tokens.flatMap((token): ImageOption[] =>
-      token.kind === 'option' && (token.name === 'image' || token.name === 'pcrs')
-        ? [{ kind: token.name, path: token.value ?? '' }]
-        : [],
-    );
+    const images = imageOptions(tokens);
     const inputs = new Inputs();
     const supplied =
       values.context === undefined

@@ -13,7 +13,7 @@ import type { Command, CommandIo } from '../command.ts';
 import { CommandError } from '../errors.ts';
 import { kmsClient } from '../kms-client.ts';
 import { readLiveKey } from '../policy/live-key.ts';
-import { type ImageOption, Inputs, readKnownReleases, readReviewed } from '../policy/review-inputs.ts';
+import { Inputs, imageOptions, readKnownReleases, readReviewed } from '../policy/review-inputs.ts';
 
 /** More than KMS stores, so that a document that is too large is refused with a report. */
 const POLICY_FILE_MAX_BYTES = 1024 * 1024;
@@ -88,11 +88,7 @@ refused, or usage, 3 cannot be decided with what was supplied.
       throw new CommandError('USAGE', `--key must be the ARN of a key, not ${JSON.stringify(values.key)}.`);
     }
     for (const arn of values.role) expectRole(arn);
-    const images = tokens.flatMap((token): ImageOption[] =>
-      token.kind === 'option' && (token.name === 'image' || token.name === 'pcrs')
-        ? [{ kind: token.name, path: token.value ?? '' }]
-        : [],
-    );
+    const images = imageOptions(tokens);
     if (values.deployment.length > 0 && images.length === 0) {
       throw new CommandError('USAGE', '--deployment needs --image or --pcrs: PCR16 alone proves nothing.');
     }

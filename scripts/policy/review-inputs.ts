@@ -38,6 +38,15 @@ export interface ImageOption {
   readonly path: string;
 }
 
+/** --image and --pcrs in the order in which they were given, which `parseArgs` keeps in its tokens alone. */
+export function imageOptions(
+  tokens: readonly { readonly kind: string; readonly name?: string; readonly value?: string | undefined }[],
+): ImageOption[] {
+  return tokens.flatMap(({ kind, name, value }): ImageOption[] =>
+    kind === 'option' && (name === 'image' || name === 'pcrs') ? [{ kind: name, path: value ?? '' }] : [],
+  );
+}
+
 /** One deployment is that of every image; several go with the images in order. Throws CommandError USAGE. */
 export async function readReviewed(
   images: readonly ImageOption[],

@@ -1,4 +1,5 @@
 /** Every check with its outcome, for a person to follow (docs/attestation.md). Decides nothing itself. */
+import { outcomesOf } from '../check-outcomes.ts';
 import { StrongroomError } from '../errors.ts';
 import { CHECKS, type Check, type CheckId } from './checks.ts';
 import { type AttestationExpectations, expectAttestation } from './expect.ts';
@@ -44,29 +45,6 @@ export function explainAttestation(
     if (!(fault instanceof StrongroomError)) throw fault;
     error = fault;
   }
-  return { checks: outcomes(passed, error, expectations !== undefined), error, parsed, verified };
-}
-
-function outcomes(
-  passed: ReadonlyMap<CheckId, string>,
-  error: StrongroomError | undefined,
-  asked: boolean,
-): CheckResult[] {
-  let failed = false;
-  return CHECKS.map(({ id, section, step, what }) => {
-    const result = (outcome: CheckResult['outcome'], detail: string): CheckResult => ({
-      check: id,
-      section,
-      step,
-      what,
-      outcome,
-      detail,
-    });
-    const found = passed.get(id);
-    if (found !== undefined) return result('passed', found);
-    if (step === 'expected' && !asked) return result('not-asked', '');
-    if (error === undefined || failed) return result('not-reached', '');
-    failed = true;
-    return result('failed', error.message);
-  });
+  const isAsked = ({ step }: Check): boolean => step !== 'expected' || expectations !== undefined;
+  return { checks: outcomesOf<Check>(CHECKS, passed, error, isAsked), error, parsed, verified };
 }

@@ -21,7 +21,7 @@ export const RECEIPT_CHECKS = [
   { id: 'answer', section: '7.2', step: 'of this exchange', what: 'answer is the one that it names' },
 ] as const;
 
-type ReceiptCheck = (typeof RECEIPT_CHECKS)[number];
+export type ReceiptCheck = (typeof RECEIPT_CHECKS)[number];
 export type ReceiptCheckId = ReceiptCheck['id'];
 
 /** Told of every check that passed, with what was found. */

@@ -1,6 +1,7 @@
 /** Every check of a receipt with its outcome, for a person to follow (docs/receipts.md). Decides nothing itself. */
+import { outcomesOf } from '../check-outcomes.ts';
 import { StrongroomError } from '../errors.ts';
-import { RECEIPT_CHECKS, type ReceiptCheckId, type ReceiptCheckResult } from './checks.ts';
+import { RECEIPT_CHECKS, type ReceiptCheck, type ReceiptCheckId, type ReceiptCheckResult } from './checks.ts';
 import { parseReceipt, type UnverifiedReceipt } from './decode.ts';
 import type { AnswerHead, RequestHead } from './receipt.ts';
 import {
@@ -52,29 +53,6 @@ export function explainReceipt(bytes: Uint8Array, questions: ReceiptQuestions): 
     ...(request === undefined ? (['request'] as const) : []),
     ...(answer === undefined ? (['answer'] as const) : []),
   ]);
-  return { checks: outcomes(passed, error, notAsked), error, parsed, verified };
-}
-
-function outcomes(
-  passed: ReadonlyMap<ReceiptCheckId, string>,
-  error: StrongroomError | undefined,
-  notAsked: ReadonlySet<ReceiptCheckId>,
-): ReceiptCheckResult[] {
-  let failed = false;
-  return RECEIPT_CHECKS.map(({ id, section, step, what }) => {
-    const result = (outcome: ReceiptCheckResult['outcome'], detail: string): ReceiptCheckResult => ({
-      check: id,
-      section,
-      step,
-      what,
-      outcome,
-      detail,
-    });
-    const found = passed.get(id);
-    if (found !== undefined) return result('passed', found);
-    if (notAsked.has(id)) return result('not-asked', '');
-    if (error === undefined || failed) return result('not-reached', '');
-    failed = true;
-    return result('failed', error.message);
-  });
+  const checks = outcomesOf<ReceiptCheck>(RECEIPT_CHECKS, passed, error, ({ id }) => !notAsked.has(id));
+  return { checks, error, parsed, verified };
 }
