@@ -2,6 +2,7 @@
 
 import type { Analysis } from './analysis.ts';
 import { FINDING_RULES, type FindingCode } from './codes.ts';
+import type { Evidence } from './evidence.ts';
 import type { CheckPerformed, Finding, NotSupplied } from './report.ts';
 
 const GROUPS: readonly { readonly group: string; readonly id: string; readonly title: string }[] = [
@@ -27,6 +28,7 @@ export function checksOf(
   findings: readonly Finding[],
   { world }: Analysis,
   notSupplied: readonly NotSupplied[],
+  { requests, contradiction }: Evidence,
 ): CheckPerformed[] {
   const unseen = notSupplied.some(({ what }) => OUTSIDE.includes(what));
   const checks = GROUPS.map(({ group, id, title }): CheckPerformed => {
@@ -38,6 +40,7 @@ export function checksOf(
       title,
       outcome: codes.length > 0 ? 'findings' : skipped ? 'skipped' : 'passed',
       codes,
+      detail: '',
     };
   });
   return [
@@ -46,8 +49,9 @@ export function checksOf(
       group: 'J',
       id: 'evidence',
       title: 'The engine that the simulated KMS uses gives the answer of every witness',
-      outcome: 'passed',
+      outcome: contradiction === undefined ? 'passed' : 'failed',
       codes: [],
+      detail: contradiction ?? `requests decided once more: ${requests}`,
     },
   ];
 }

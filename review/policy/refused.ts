@@ -52,7 +52,14 @@ export function refusedReport(request: PolicyReviewRequest, error: PolicyError):
     findings: all.findings,
     matrix: { principals: [], attestations: [], actions: [], cells: [] },
     checks: [
-      { group: 'A', id: 'reading', title: 'The document reads in one way only', outcome: 'findings', codes },
+      {
+        group: 'A',
+        id: 'reading',
+        title: 'The document reads in one way only',
+        outcome: 'findings',
+        codes,
+        detail: '',
+      },
     ],
     notSupplied: [],
     contested: [],

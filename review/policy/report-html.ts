@@ -147,18 +147,18 @@ function limitsSection({ notSupplied, contested }: PolicyReviewReport): Html | f
   ]);
 }
 
-const OUTCOMES = { passed: 'passed', findings: 'failed', skipped: 'unknown' } as const;
+const OUTCOMES = { passed: 'passed', findings: 'failed', skipped: 'unknown', failed: 'failed' } as const;
 
 function checksSection({ checks }: PolicyReviewReport): Html | false {
   if (checks.length === 0) return false;
   const lines = checks.map(
-    ({ title, outcome, codes }): CheckLine => ({
+    ({ title, outcome, codes, detail }): CheckLine => ({
       outcome: OUTCOMES[outcome],
       what: title,
       detail:
         outcome === 'skipped'
           ? 'not possible with what was supplied'
-          : codes.map((one, index) => [index > 0 && ', ', code(one)]),
+          : [codes.map((one, index) => [index > 0 && ', ', code(one)]), detail],
     }),
   );
   return section({ title: 'Checks performed' }, html`<div class="card columns">${checkList(lines)}</div>`);

@@ -54,8 +54,8 @@ export function policyReviewText(report: PolicyReviewReport, colour: boolean): s
     ...listOf(
       'Checks performed',
       report.checks.map(
-        ({ group, title, outcome, codes }) =>
-          `${group}  ${outcome.padEnd(8)}  ${title}${codes.length > 0 ? ` (${codes.join(', ')})` : ''}`,
+        ({ group, title, outcome, codes, detail }) =>
+          `${group}  ${outcome.padEnd(8)}  ${title}${codes.length > 0 ? ` (${codes.join(', ')})` : ''}${detail === '' ? '' : `: ${printable(detail, Number.POSITIVE_INFINITY)}`}`,
       ),
     ),
   );
@@ -100,11 +100,11 @@ function frame(from: number, to: number, marked: readonly number[], source: read
 const LINE_MAX = 160;
 
 /** A policy is anybody's text: nothing in it may steer the terminal. */
-function printable(text: string): string {
+function printable(text: string, maxLength = LINE_MAX): string {
   const plain = text
     .replaceAll('\t', '  ')
     .replaceAll(/[^\x20-\x7e\xa0-\u02af\u0370-\u03ff\u0400-\u04ff]/g, '�');
-  return plain.length > LINE_MAX ? `${plain.slice(0, LINE_MAX)}…` : plain;
+  return plain.length > maxLength ? `${plain.slice(0, maxLength)}…` : plain;
 }
 
 function witnessLines({

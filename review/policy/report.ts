@@ -163,10 +163,15 @@ export interface CheckPerformed {
   readonly group: string;
   readonly id: string;
   readonly title: string;
-  /** `skipped`: not possible with what was supplied; `notSupplied` says what is missing. */
-  readonly outcome: 'passed' | 'findings' | 'skipped';
+  /**
+   * `skipped`: not possible with what was supplied; `notSupplied` says what is missing. `failed`: of the report itself,
+   * whose verdict then is AMBIGUOUS.
+   */
+  readonly outcome: 'passed' | 'findings' | 'skipped' | 'failed';
   /** Codes of the findings, in the order of `findings`. */
   readonly codes: readonly FindingCode[];
+  /** What else came of it; may be empty. */
+  readonly detail: string;
 }
 
 export interface NotSupplied {

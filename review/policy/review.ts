@@ -12,6 +12,7 @@ import { type Analysis, analyse } from './analysis.ts';
 import type { KnownRegisters } from './attestation-keys.ts';
 import { checksOf } from './checks.ts';
 import { openPointsOf } from './contested.ts';
+import { evidenceOf } from './evidence.ts';
 import { accessFindings, type FindingContext } from './findings/access.ts';
 import { Findings, Places, worst } from './findings/collect.ts';
 import { denyFindings } from './findings/denies.ts';
@@ -89,19 +90,21 @@ function reviewParsed(request: PolicyReviewRequest, keyPolicy: Policy): PolicyRe
     places,
     (other, deletedMayExist) => judge(analyse(worldFor(other), deletedMayExist)).verdict,
   );
-  const verdict = finalVerdict(analysis, judgement, contested);
   const all = findingsOf(request, analysis, judgement, places, isListOfStatements(text));
   const { findings, suppressions } = applySuppressions(all, request.suppressions ?? [], request.today);
   const { world } = analysis;
+  const evidence = evidenceOf(all, keyPolicy, world.grants);
+  const verdict =
+    evidence.contradiction === undefined ? finalVerdict(analysis, judgement, contested) : 'AMBIGUOUS';
   const notSupplied = notSuppliedOf(request, analysis, judgement);
   return {
     schema: REPORT_SCHEMA,
     verdict,
     severity: severityOf(verdict, findings, isHalfDead(analysis)),
-    sentence: sentenceOf(verdict, analysis, judgement),
+    sentence: sentenceOf(verdict, analysis, judgement, evidence),
     findings,
     matrix: matrixOf(analysis),
-    checks: checksOf(findings, analysis, notSupplied),
+    checks: checksOf(findings, analysis, notSupplied, evidence),
     notSupplied,
     contested,
     suppressions,

@@ -1,9 +1,15 @@
 /** The verdict in one sentence, for somebody who does not read policies. */
 import type { Access, Analysis } from './analysis.ts';
+import type { Evidence } from './evidence.ts';
 import type { Verdict } from './report.ts';
 import type { Judgement } from './verdict.ts';
 
-export function sentenceOf(verdict: Verdict, analysis: Analysis, judgement: Judgement): string {
+export function sentenceOf(
+  verdict: Verdict,
+  analysis: Analysis,
+  judgement: Judgement,
+  { contradiction }: Evidence,
+): string {
   const names = (list: readonly Access[]) => and(list.map(({ caller }) => caller.name));
   const open = analysis.unattested.filter(({ reach }) => reach !== 'account');
   switch (verdict) {
@@ -55,8 +61,20 @@ export function sentenceOf(verdict: Verdict, analysis: Analysis, judgement: Judg
     case 'MALFORMED':
       return 'AWS refuses this document, or two readers would read it differently, so nothing is said about it.';
     case 'AMBIGUOUS':
-      return `Whether only the reviewed image gets this key cannot be decided${judgement.undecided.length > 0 ? `: ${and(judgement.undecided.map(({ what }) => what))} would have to be known` : ': it depends on what AWS does not document'}.`;
+      return `Whether only the reviewed image gets this key cannot be decided: ${whyUndecided(analysis, judgement, contradiction)}.`;
   }
+}
+
+function whyUndecided(
+  { asker }: Analysis,
+  { undecided }: Judgement,
+  contradiction: string | undefined,
+): string {
+  if (contradiction !== undefined) return `this report contradicts its own engine (${contradiction})`;
+  if (undecided.length > 0) return `${and(undecided.map(({ what }) => what))} would have to be known`;
+  return asker.gaveUp
+    ? 'it holds more than could be searched to the end'
+    : 'it depends on what AWS does not document';
 }
 
 function capital(text: string): string {

@@ -71,7 +71,16 @@ export function reportOf(text: string): PolicyReviewReport {
         decidedBy: witness.decidedBy,
       })),
     },
-    checks: [{ group: text, id: text, title: text, outcome: 'findings', codes: ['unattested-plaintext'] }],
+    checks: [
+      {
+        group: text,
+        id: text,
+        title: text,
+        outcome: 'findings',
+        codes: ['unattested-plaintext'],
+        detail: text,
+      },
+    ],
     notSupplied: [{ what: text, consequence: text }],
     contested: [{ point: text, held: text, statement: text, otherwise: 'AMBIGUOUS' }],
     suppressions: [

@@ -1,13 +1,9 @@
 /** The labelled policies, and a short way to review one. */
 import { existsSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
-import type { Finding, PolicyReviewReport, Witness } from '../../../review/policy/report.ts';
+import type { Finding, PolicyReviewReport } from '../../../review/policy/report.ts';
 import { type PolicyReviewRequest, reviewPolicy } from '../../../review/policy/review.ts';
 import { parseSupplied } from '../../../review/policy/supplied.ts';
-import { decide } from '../../../shared/policy/decide.ts';
-import { parseGrant } from '../../../shared/policy/grants.ts';
-import type { Decision, PolicyRequest } from '../../../shared/policy/model.ts';
-import { parsePolicy } from '../../../shared/policy/parse.ts';
 
 export const ACCOUNT = '111122223333';
 export const KEY_ARN = `arn:aws:kms:us-east-1:${ACCOUNT}:key/1234abcd-12ab-34cd-56ef-1234567890ab`;
@@ -113,53 +109,4 @@ export function codes(report: PolicyReviewReport, ...severities: readonly string
 export function isAt({ statement, location }: Finding, expected: string | number | undefined): boolean {
   if (expected === undefined) return location === null;
   return statement === expected || location?.index === expected;
-}
-
-/** The engine's answer to a witness, from the report and the documents alone. */
-export function answerTo(witness: Witness, policy: Uint8Array, grants: readonly unknown[]): Decision {
-  return decide(requestOf(witness), {
-    keyPolicy: parsePolicy(policy, 'key'),
-    identityPolicies: witness.principal.identityPolicies.map((document) =>
-      parsePolicy(Buffer.from(JSON.stringify(document)), 'identity'),
-    ),
-    grants: grants.map(parseGrant),
-  });
-}
-
-function requestOf({
-  principal,
-  action,
-  keyArn,
-  attestation,
-  context,
-  encryptionContext,
-}: Witness): PolicyRequest {
-  const { arn, sessionArn, accountId, tags } = principal;
-  const all = new Map<string, readonly string[]>(Object.entries(context));
-  for (const [name, value] of registersOfWitness(attestation))
-    all.set(`kms:RecipientAttestation:${name}`, [value]);
-  return {
-    principal: {
-      arn,
-      accountId,
-      ...(sessionArn === null ? {} : { sessionArn }),
-      ...(Object.keys(tags).length === 0 ? {} : { tags: new Map(Object.entries(tags)) }),
-    },
-    action,
-    keyArn,
-    context: all,
-    encryptionContext: new Map(Object.entries(encryptionContext)),
-  };
-}
-
-/** Every register of the document: those that a witness does not name are zero. */
-function registersOfWitness(attestation: Witness['attestation']): [string, string][] {
-  if (attestation === null) return [];
-  const { platform, registers } = attestation;
-  const isEnclave = platform === 'enclave';
-  const all = Array.from({ length: isEnclave ? 32 : 24 }, (_, index): [string, string] => [
-    `${isEnclave ? '' : 'NitroTPM'}PCR${index}`,
-    registers[`PCR${index}`] ?? '0'.repeat(96),
-  ]);
-  return isEnclave ? [...all, ['ImageSha384', registers.PCR0 ?? '']] : all;
 }
