@@ -239,7 +239,8 @@ export class VerifiedAgent extends Dispatcher {
   }
 
   #expectOwnOrigin(origin: string | URL | undefined): void {
-    const found = origin === undefined ? this.#origin.origin : new URL(origin).origin;
+    if (origin === undefined || origin === this.#origin.origin) return;
+    const found = new URL(origin).origin;
     if (found === this.#origin.origin) return;
     throw new ClientError(
       'CLIENT_OTHER_ORIGIN',

@@ -3,8 +3,8 @@ import { type ChildProcess, spawn } from 'node:child_process';
 import { once } from 'node:events';
 import type { Duplex } from 'node:stream';
 import { ENCLAVE_ENVIRONMENT, ENGINE_NODE_FLAGS } from '../start-guard.ts';
-import { EngineError } from './errors.ts';
-import { encodeFrame, type Frame, FrameReader, SMALL_FRAME_BYTES } from './frames.ts';
+import { EngineError, gone } from './errors.ts';
+import { encodeFrame, type Frame, FrameReader } from './frames.ts';
 import { readFailure, type StartMessage } from './messages.ts';
 
 /** A file of the model beside its main one, read-only like it. */
@@ -158,13 +158,9 @@ class Conversation {
   send(header: object, body: readonly Uint8Array[] = []): void {
     if (this.#end !== undefined) throw this.#end;
     const parts = encodeFrame(header, body);
-    if (parts.reduce((sum, part) => sum + part.length, 0) <= SMALL_FRAME_BYTES) {
-      this.#channel.write(Buffer.concat(parts));
-      return;
-    }
-    this.#channel.cork();
+    if (parts.length > 1) this.#channel.cork();
     for (const part of parts) this.#channel.write(part);
-    this.#channel.uncork();
+    if (parts.length > 1) this.#channel.uncork();
   }
 
   async kill(): Promise<void> {
@@ -191,8 +187,4 @@ class Conversation {
 
 function notSpawned(cause: unknown): EngineError {
   return new EngineError('ENGINE_START_FAILED', 'the engine could not be spawned', cause);
-}
-
-export function gone(why: string): EngineError {
-  return new EngineError('ENGINE_UNAVAILABLE', `the engine is gone: ${why}`);
 }

@@ -40,3 +40,7 @@ export class EngineError extends StrongroomError<keyof typeof engineErrors> {
     super(engineErrors, code, message, cause);
   }
 }
+
+export function gone(why: string): EngineError {
+  return new EngineError('ENGINE_UNAVAILABLE', `the engine is gone: ${why}`);
+}

@@ -9,34 +9,24 @@ import { readSync, writeSync } from 'node:fs';
 import { EngineError } from './errors.ts';
 
 export interface Frame {
+  /** Only until the next frame comes. */
   readonly header: Uint8Array;
+  /** Begins where its buffer lets typed arrays of any kind begin. */
   readonly body: Uint8Array;
 }
 
 const PREFIX_BYTES = 8;
+/** Of the widest typed arrays' elements. */
+const ALIGNMENT_BYTES = 8;
 /** Names, shapes and datatypes of every tensor of one request fit many times over. */
 export const MAX_HEADER_BYTES = 256 * 1024;
 /** All tensors of one request or answer together. */
 export const MAX_BODY_BYTES = 256 * 1024 * 1024;
-/** Copying costs less than handing the kernel one piece more. */
-export const SMALL_FRAME_BYTES = 16 * 1024;
+/** Copying costs less than handing the kernel one piece more, and each piece wakes whoever reads. */
+const ONE_PIECE_BYTES = 16 * 1024;
 
-function encodePrefix(header: Uint8Array, bodySizeBytes: number): Uint8Array {
-  if (header.length > MAX_HEADER_BYTES || bodySizeBytes > MAX_BODY_BYTES) {
-    throw new EngineError(
-      'ENGINE_REJECTED',
-      `too large for the engine: ${header.length} + ${bodySizeBytes} bytes`,
-    );
-  }
-  const prefix = new Uint8Array(PREFIX_BYTES);
-  const view = new DataView(prefix.buffer);
-  view.setUint32(0, header.length);
-  view.setUint32(4, bodySizeBytes);
-  return prefix;
-}
-
-function readPrefix(prefix: Uint8Array): { headerLength: number; bodyLength: number } {
-  const view = new DataView(prefix.buffer, prefix.byteOffset, PREFIX_BYTES);
+function readPrefix(bytes: Uint8Array, offset = 0): { headerLength: number; bodyLength: number } {
+  const view = new DataView(bytes.buffer, bytes.byteOffset + offset, PREFIX_BYTES);
   const headerLength = view.getUint32(0);
   const bodyLength = view.getUint32(4);
   if (headerLength > MAX_HEADER_BYTES || bodyLength > MAX_BODY_BYTES) {
@@ -48,11 +38,35 @@ function readPrefix(prefix: Uint8Array): { headerLength: number; bodyLength: num
   return { headerLength, bodyLength };
 }
 
-/** The pieces of a frame, to be written one after the other; the body is not copied. */
+const UTF8 = new TextEncoder();
+
+/**
+ * The pieces of a frame, to be written one after the other; a large body is not copied. Throws EngineError
+ * ENGINE_REJECTED for what is larger than the other side takes.
+ */
 export function encodeFrame(header: object, body: readonly Uint8Array[]): Uint8Array[] {
-  const headerBytes = new TextEncoder().encode(JSON.stringify(header));
+  const headerBytes = UTF8.encode(JSON.stringify(header));
   const bodyLength = body.reduce((sum, part) => sum + part.length, 0);
-  return [encodePrefix(headerBytes, bodyLength), headerBytes, ...body.filter((part) => part.length > 0)];
+  if (headerBytes.length > MAX_HEADER_BYTES || bodyLength > MAX_BODY_BYTES) {
+    throw new EngineError(
+      'ENGINE_REJECTED',
+      `too large for the engine: ${headerBytes.length} + ${bodyLength} bytes`,
+    );
+  }
+  const headLength = PREFIX_BYTES + headerBytes.length;
+  const inOne = headLength + bodyLength <= ONE_PIECE_BYTES;
+  const head = new Uint8Array(new ArrayBuffer(inOne ? headLength + bodyLength : headLength));
+  const view = new DataView(head.buffer);
+  view.setUint32(0, headerBytes.length);
+  view.setUint32(4, bodyLength);
+  head.set(headerBytes, PREFIX_BYTES);
+  if (!inOne) return [head, ...body.filter((part) => part.length > 0)];
+  let offset = headLength;
+  for (const part of body) {
+    head.set(part, offset);
+    offset += part.length;
+  }
+  return [head];
 }
 
 /** Takes a stream in any pieces and gives whole frames. Throws EngineError ENGINE_PROTOCOL on an oversized one. */
@@ -71,12 +85,31 @@ export class FrameReader {
   push(chunk: Uint8Array): void {
     let offset = 0;
     while (offset < chunk.length) {
+      const end = this.#wholeFrame(chunk, offset);
+      if (end !== undefined) {
+        offset = end;
+        continue;
+      }
       const take = Math.min(this.#target.length - this.#filled, chunk.length - offset);
       this.#target.set(chunk.subarray(offset, offset + take), this.#filled);
       this.#filled += take;
       offset += take;
       while (this.#filled === this.#target.length) this.#advance();
     }
+  }
+
+  /** Most frames come in one piece: then its end, after it was given. */
+  #wholeFrame(chunk: Uint8Array, offset: number): number | undefined {
+    if (this.#part !== 'prefix' || this.#filled > 0 || chunk.length - offset < PREFIX_BYTES) return undefined;
+    const { headerLength, bodyLength } = readPrefix(chunk, offset);
+    const bodyOffset = offset + PREFIX_BYTES + headerLength;
+    if (headerLength === 0 || chunk.length - bodyOffset < bodyLength) return undefined;
+    const end = bodyOffset + bodyLength;
+    this.#onFrame({
+      header: chunk.subarray(offset + PREFIX_BYTES, bodyOffset),
+      body: new Uint8Array(chunk.subarray(bodyOffset, end)),
+    });
+    return end;
   }
 
   #advance(): void {
@@ -113,23 +146,21 @@ export function readFrameSync(descriptor: number): Frame | undefined {
   const prefix = readWhole(descriptor, PREFIX_BYTES);
   if (prefix === undefined) return undefined;
   const { headerLength, bodyLength } = readPrefix(prefix);
-  const header = readWhole(descriptor, headerLength);
-  const body = readWhole(descriptor, bodyLength);
-  return header === undefined || body === undefined ? undefined : { header, body };
+  // Header and body in one read, behind as many bytes as align the body.
+  const lead = -headerLength & (ALIGNMENT_BYTES - 1);
+  const rest = readWhole(descriptor, headerLength + bodyLength, lead);
+  return rest && { header: rest.subarray(0, headerLength), body: rest.subarray(headerLength) };
 }
 
 export function writeFrameSync(descriptor: number, header: object, body: readonly Uint8Array[]): void {
-  const parts = encodeFrame(header, body);
-  const sizeBytes = parts.reduce((sum, part) => sum + part.length, 0);
-  // One call where it can be: each wakes whoever reads.
-  for (const part of sizeBytes <= SMALL_FRAME_BYTES ? [Buffer.concat(parts)] : parts) {
+  for (const part of encodeFrame(header, body)) {
     for (let offset = 0; offset < part.length; ) offset += writeSync(descriptor, part, offset);
   }
 }
 
-/** Undefined when the other side has closed: there is nobody left to answer. */
-function readWhole(descriptor: number, length: number): Uint8Array | undefined {
-  const target = new Uint8Array(new ArrayBuffer(length));
+/** `lead` bytes into its buffer. Undefined when the other side has closed: there is nobody left to answer. */
+function readWhole(descriptor: number, length: number, lead = 0): Uint8Array | undefined {
+  const target = new Uint8Array(new ArrayBuffer(lead + length), lead);
   for (let filled = 0; filled < length; ) {
     const count = readSync(descriptor, target, filled, length - filled, null);
     if (count === 0) return undefined;

@@ -55,9 +55,11 @@ export function readHeader(frame: Frame): Record<string, unknown> {
   return record(readJson(frame.header));
 }
 
+const UTF8 = new TextDecoder('utf-8', { fatal: true });
+
 export function readJson(bytes: Uint8Array): unknown {
   try {
-    return JSON.parse(new TextDecoder('utf-8', { fatal: true }).decode(bytes));
+    return JSON.parse(UTF8.decode(bytes));
   } catch {
     throw broken('what is not JSON');
   }

@@ -1,8 +1,8 @@
 /** The supervisor's side of a tensor engine: one question at a time, the others wait. */
 import { fileURLToPath } from 'node:url';
 import type { InferRequest, InferResponse, TensorEngine } from './engine.ts';
-import { type EngineListener, gone } from './engine-process.ts';
-import { EngineError } from './errors.ts';
+import type { EngineListener } from './engine-process.ts';
+import { EngineError, gone } from './errors.ts';
 import type { Frame } from './frames.ts';
 import { embedderOver } from './onnx-text/embedder.ts';
 import { type EngineOptions, Supervisor, unavailable } from './supervisor.ts';
@@ -118,9 +118,12 @@ class SupervisedTensorEngine implements TensorEngine, EngineListener {
         continue;
       }
       this.#asked = next;
-      const late = gone(`no answer in ${this.#inferTimeoutMs} ms`);
-      this.#timer = setTimeout(() => this.#supervisor.end(late), this.#inferTimeoutMs);
+      this.#timer = setTimeout(() => this.#giveUp(), this.#inferTimeoutMs);
     }
+  }
+
+  #giveUp(): void {
+    this.#supervisor.end(gone(`no answer in ${this.#inferTimeoutMs} ms`));
   }
 
   /** Answers the caller at once. An engine that is computing already goes on; its answer is dropped. */

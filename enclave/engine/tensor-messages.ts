@@ -105,8 +105,8 @@ function unpackTensors(heads: unknown, body: Uint8Array): Tensor[] {
     const { sizeBytes } = head;
     if (!isCount(sizeBytes) || sizeBytes > body.length - offset)
       throw broken('a tensor larger than the body');
-    // A copy of its own: typed arrays need aligned buffers, and tensors outlive the frame separately.
-    const data = body.slice(offset, offset + sizeBytes);
+    // Where there are several, copies: each has to be aligned for typed arrays.
+    const data = sizeBytes === body.length ? body : body.slice(offset, offset + sizeBytes);
     offset += sizeBytes;
     const tensor = { ...readMetadata(value), data };
     if (tensor.shape.some((size) => size < 0)) throw broken('a tensor of unknown size');

@@ -8,10 +8,10 @@
 import { totalmem } from 'node:os';
 import { fileURLToPath } from 'node:url';
 import type { TextEngine } from './engine.ts';
-import { type EngineListener, gone } from './engine-process.ts';
-import { EngineError } from './errors.ts';
+import type { EngineListener } from './engine-process.ts';
+import { EngineError, gone } from './errors.ts';
 import type { Frame } from './frames.ts';
-import { broken, readFailure, type TextStart } from './messages.ts';
+import { broken, type TextStart } from './messages.ts';
 import { type EngineOptions, Supervisor, unavailable } from './supervisor.ts';
 import type { GenerateEvent, GenerateRequest, TextMetadata, TextVectors } from './text.ts';
 import {
@@ -146,11 +146,6 @@ class SupervisedTextEngine implements TextEngine, EngineListener {
   }
 
   hear(frame: Frame): void {
-    const failure = readFailure(frame);
-    if (failure !== undefined) {
-      this.#supervisor.end(gone('it failed'));
-      return;
-    }
     const answer = readTextAnswer(frame, this.metadata);
     const job = this.#open.get(answer.id);
     if (job === undefined) throw broken('an answer to nothing');
@@ -244,8 +239,11 @@ class SupervisedTextEngine implements TextEngine, EngineListener {
     clearTimeout(job.timer);
     job.timer = undefined;
     if (!job.owed && !job.cancelled) return;
-    const late = gone(`no sign of life in ${this.#tokenTimeoutMs} ms`);
-    job.timer = setTimeout(() => this.#supervisor.end(late), this.#tokenTimeoutMs);
+    job.timer = setTimeout(() => this.#giveUp(), this.#tokenTimeoutMs);
+  }
+
+  #giveUp(): void {
+    this.#supervisor.end(gone(`no sign of life in ${this.#tokenTimeoutMs} ms`));
   }
 }
 

@@ -7,6 +7,7 @@
  * Every request ends with exactly one of the last four. A `text` takes one of the request's credits, of which it has
  * INITIAL_CREDIT at first; without any, its generation waits. `cancelled` answers `cancel` and nothing else.
  */
+import { gone } from './errors.ts';
 import type { Frame } from './frames.ts';
 import { broken, isCount, printable, readHeader, readJson, record } from './messages.ts';
 import type { GeneratedToken, GenerateRequest, TextMetadata, TokenLogprob } from './text.ts';
@@ -94,10 +95,14 @@ export function readTextReady(frame: Frame): TextMetadata {
   return { architecture, contextTokens, sequences, chat, vectorSize };
 }
 
-/** Reads an answer of the engine. Throws EngineError ENGINE_PROTOCOL for anything out of order. */
+/**
+ * Reads an answer of the engine. Throws EngineError ENGINE_PROTOCOL for anything out of order, and ENGINE_UNAVAILABLE
+ * when it says that it failed.
+ */
 export function readTextAnswer(frame: Frame, { contextTokens, vectorSize }: TextMetadata): TextAnswer {
   const header = readHeader(frame);
   const { kind, id } = header;
+  if (kind === 'failed') throw gone('it failed');
   if (!isCount(id)) throw broken('an answer without an id');
   const tokens = (value: unknown): number => {
     if (!isCount(value) || value > contextTokens) throw broken('a number of tokens beyond its context');

@@ -26,19 +26,46 @@ export interface BodyRules {
   readonly bytesPerSecond: number;
 }
 
+/** Whoever else has to see the body, piece by piece, in order. */
+export type OnPiece = (piece: Uint8Array) => void;
+
 /**
  * Rejects with ApiError API_TOO_LARGE as soon as the limit is passed, API_OVERLOADED when all bodies together hold
  * too much, API_SLOW after a window that brought too little, or with the stream's error; nothing is kept after that.
- * Every piece is copied into one buffer as it comes: pieces of one byte, kept as they are, take hundreds of times
- * their size. The buffer grows with what has arrived, to twice as much at most.
  */
 export async function readBody(
   request: IncomingMessage,
   announcedBytes: number | undefined,
   held: HeldBytes,
-  { limitBytes, windowMs, bytesPerSecond }: BodyRules,
+  rules: BodyRules,
+  onPiece: OnPiece = () => {},
 ): Promise<Uint8Array> {
-  const endBytes = announcedBytes ?? limitBytes;
+  // What came along with the headers is there after this: of a small request, everything.
+  await Promise.resolve();
+  if (request.readableLength === announcedBytes) return takeArrived(request, held, onPiece);
+  return readPieces(request, announcedBytes ?? rules.limitBytes, held, rules, onPiece);
+}
+
+function takeArrived(request: IncomingMessage, held: HeldBytes, onPiece: OnPiece): Uint8Array {
+  held.take(request.readableLength);
+  const body = new Uint8Array(request.read() ?? 0);
+  onPiece(body);
+  // Only a stream that flows comes to its end, which the connection's next request waits for.
+  request.resume();
+  return body;
+}
+
+/**
+ * Every piece is copied into one buffer as it comes: pieces of one byte, kept as they are, take hundreds of times
+ * their size. The buffer grows with what has arrived, to twice as much at most.
+ */
+async function readPieces(
+  request: IncomingMessage,
+  endBytes: number,
+  held: HeldBytes,
+  { limitBytes, windowMs, bytesPerSecond }: BodyRules,
+  onPiece: OnPiece,
+): Promise<Uint8Array> {
   let buffer = new ArrayBuffer(0);
   let filled = 0;
   const add = (chunk: Uint8Array): void => {
@@ -52,6 +79,7 @@ export async function readBody(
     }
     new Uint8Array(buffer).set(chunk, filled);
     filled = needed;
+    onPiece(chunk);
   };
   const { promise: done, resolve, reject } = Promise.withResolvers<void>();
   const take = (chunk: Uint8Array): void => {
@@ -79,10 +107,12 @@ export async function readBody(
   request.on('data', take);
   request.once('end', resolve);
   request.on('error', reject);
-  request.once('close', () => {
+  const cut = (): void => {
     // Of every request, sooner or later: an error costs more than the rest of a small one.
     if (!request.complete) reject(new ApiError('API_INVALID', 'body: cut off'));
-  });
+  };
+  if (request.closed) cut();
+  request.once('close', cut);
   await done.finally(stop);
   return new Uint8Array(buffer, 0, filled);
 }

@@ -1,5 +1,6 @@
 /** One request from its headers to the end of its answer: what it asks for, whether it may, and for how long. */
 import type { IncomingMessage, ServerResponse } from 'node:http';
+import { setImmediate as turn } from 'node:timers/promises';
 import type { TLSSocket } from 'node:tls';
 import type { DurationClass } from '../../shared/telemetry.ts';
 import type { Caller } from '../clients/caller.ts';
@@ -82,6 +83,8 @@ export class Dispatcher {
       const answer = await this.#answer(route, request, { caller, work, proceed, wantsReceipt });
       await sendAnswer(response, answer, this.#replyOptions(request));
     } catch (error) {
+      // A body may have been read before Node has seen its end; only after that is it known what is still to come.
+      if (!request.complete) await turn();
       sendRefusal(request, response, error, route, this.#replyOptions(request));
     }
   }
@@ -180,8 +183,10 @@ class Work {
 }
 
 /** What Node lets pass: RFC 9112 section 3.2 has one Host, and RFC 9110 section 10.1.1 knows one expectation. */
-function requirePlainHeaders({ headers, headersDistinct }: IncomingMessage): void {
-  if (headersDistinct.host?.length !== 1) throw new ApiError('API_INVALID', 'Host: expected once');
+function requirePlainHeaders({ headers, rawHeaders }: IncomingMessage): void {
+  // Node keeps the first of several, and shows all of them only here: names and values in turns.
+  const hosts = rawHeaders.filter((name, index) => index % 2 === 0 && name.toLowerCase() === 'host');
+  if (hosts.length !== 1) throw new ApiError('API_INVALID', 'Host: expected once');
   const { expect } = headers;
   if (expect !== undefined && expect.toLowerCase() !== '100-continue') {
     throw new ApiError('API_INVALID', 'Expect: expected 100-continue, or none');

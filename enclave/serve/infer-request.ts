@@ -159,14 +159,15 @@ function readInput(
 }
 
 function readShape(value: RequestJson | undefined, field: string, declared: TensorMetadata): number[] {
-  const expected = `expected [${declared.shape.join(', ')}], -1 for any size of at least 1`;
-  if (!Array.isArray(value)) throw invalid(field, expected);
+  const unexpected = (): ApiError =>
+    invalid(field, `expected [${declared.shape.join(', ')}], -1 for any size of at least 1`);
+  if (!Array.isArray(value)) throw unexpected();
   const shape = value.map((size) => {
     // A dimension of 0 makes an empty tensor, which kernels handle badly.
-    if (typeof size !== 'number' || !Number.isSafeInteger(size) || size < 1) throw invalid(field, expected);
+    if (typeof size !== 'number' || !Number.isSafeInteger(size) || size < 1) throw unexpected();
     return size;
   });
-  if (!fits(shape, declared.shape)) throw invalid(field, expected);
+  if (!fits(shape, declared.shape)) throw unexpected();
   if (elementCount(shape) === undefined) throw invalid(field, 'too many elements');
   return shape;
 }

@@ -46,8 +46,7 @@ export class Intake {
     if (type !== contentType) throw new ApiError('API_MEDIA_TYPE', `Content-Type: expected ${contentType}`);
     const sizeBytes = announcedSize(request, this.#bodyRules.limitBytes);
     proceed();
-    if (receipt !== undefined) request.on('data', (chunk: Uint8Array) => receipt.readRequest(chunk));
-    return readBody(request, sizeBytes, held, this.#bodyRules);
+    return readBody(request, sizeBytes, held, this.#bodyRules, (piece) => receipt?.readRequest(piece));
   }
 
   /**

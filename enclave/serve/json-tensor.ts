@@ -169,12 +169,14 @@ function elementTexts({ name, datatype, shape, data }: Tensor): string[] {
   }
   const view = new DataView(data.buffer, data.byteOffset, data.length);
   const size = ELEMENT_BYTES[datatype];
-  return Array.from({ length: count }, (_, index) => {
+  const texts: string[] = [];
+  for (let index = 0; index < count; index += 1) {
     const value = readElement(view, index * size, datatype);
     if (typeof value === 'number' && !Number.isFinite(value))
       throw refused('NaN and infinities have no JSON form');
-    return Object.is(value, -0) ? '-0' : String(value);
-  });
+    texts.push(Object.is(value, -0) ? '-0' : String(value));
+  }
+  return texts;
 }
 
 function readElement(

@@ -20,8 +20,12 @@ const MAX_BYTES = 32 * 1024 * 1024;
 const MAX_OBJECTS = 8192;
 const MAX_MEMBERS = 64;
 
-const NUMBER = /-?(?:0|[1-9][0-9]*)(\.[0-9]+)?([eE][+-]?[0-9]+)?/y;
+const INTEGER = /-?(?:0|[1-9][0-9]*)/y;
+const FRACTION_AND_EXPONENT = /(?:\.[0-9]+)?(?:[eE][+-]?[0-9]+)?/y;
+/** What lists of numbers are made of. */
+const NUMBERS = /[-+.0-9eE, \t\n\r]*/y;
 const SPACE = /[ \t\n\r]*/y;
+const SPACE_CODE = 0x20;
 // biome-ignore lint/suspicious/noControlCharactersInRegex: JSON strings may not hold control characters
 const PLAIN_CHARACTERS = /[^"\\\u0000-\u001f]*/y;
 
@@ -101,6 +105,8 @@ class Parser {
   }
 
   #array(depth: number): RequestJson[] {
+    const numbers = this.#numbers();
+    if (numbers !== undefined) return numbers;
     const array: RequestJson[] = [];
     this.#at += 1;
     if (this.#takes(']')) return array;
@@ -108,6 +114,28 @@ class Parser {
     while (this.#takes(','));
     if (!this.#takes(']')) throw this.#fault('expected "," or "]"');
     return array;
+  }
+
+  /**
+   * A list of nothing but numbers, which tensors mostly are: JSON.parse reads it several times faster. Undefined for
+   * any other list, one that is not JSON, and numbers that JSON.parse may have rounded.
+   */
+  #numbers(): number[] | undefined {
+    NUMBERS.lastIndex = this.#at + 1;
+    NUMBERS.test(this.#text);
+    const end = NUMBERS.lastIndex + 1;
+    if (end === this.#at + 2 || this.#text[end - 1] !== ']') return undefined;
+    let numbers: number[];
+    try {
+      numbers = JSON.parse(this.#text.slice(this.#at, end));
+    } catch {
+      return undefined;
+    }
+    const exact = (value: number): boolean =>
+      Number.isSafeInteger(value) || (Number.isFinite(value) && !Number.isInteger(value));
+    if (!numbers.every(exact)) return undefined;
+    this.#at = end;
+    return numbers;
   }
 
   #string(): string {
@@ -137,14 +165,16 @@ class Parser {
   }
 
   #number(): number | bigint {
-    NUMBER.lastIndex = this.#at;
-    const match = NUMBER.exec(this.#text);
-    if (match === null) throw this.#fault('expected a value');
-    this.#at = NUMBER.lastIndex;
-    const value = Number(match[0]);
+    INTEGER.lastIndex = this.#at;
+    if (!INTEGER.test(this.#text)) throw this.#fault('expected a value');
+    FRACTION_AND_EXPONENT.lastIndex = INTEGER.lastIndex;
+    FRACTION_AND_EXPONENT.test(this.#text);
+    const text = this.#text.slice(this.#at, FRACTION_AND_EXPONENT.lastIndex);
+    this.#at = FRACTION_AND_EXPONENT.lastIndex;
+    const value = Number(text);
     if (!Number.isFinite(value)) throw this.#fault('a number out of range');
-    const isInteger = match[1] === undefined && match[2] === undefined;
-    return isInteger && !Number.isSafeInteger(value) ? BigInt(match[0]) : value;
+    const isInteger = INTEGER.lastIndex === this.#at;
+    return isInteger && !Number.isSafeInteger(value) ? BigInt(text) : value;
   }
 
   #word<T extends boolean | null>(word: string, value: T): T {
@@ -161,6 +191,8 @@ class Parser {
   }
 
   #skipSpace(): void {
+    // Most often there is none.
+    if (this.#text.charCodeAt(this.#at) > SPACE_CODE) return;
     SPACE.lastIndex = this.#at;
     SPACE.test(this.#text);
     this.#at = SPACE.lastIndex;

@@ -2,7 +2,7 @@ import { closeSync, mkdtempSync, openSync, rmSync, writeFileSync } from 'node:fs
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import fc from 'fast-check';
-import { describe, expect, it } from 'vitest';
+import { afterAll, describe, expect, it } from 'vitest';
 import {
   encodeFrame,
   type Frame,
@@ -25,6 +25,10 @@ function prefix(headerLength: number, bodyLength: number): Buffer {
   bytes.writeUInt32BE(bodyLength, 4);
   return bytes;
 }
+
+const folder = mkdtempSync(join(tmpdir(), 'strongroom-frames-'));
+const path = join(folder, 'stream');
+afterAll(() => rmSync(folder, { recursive: true }));
 
 const stream = Buffer.concat([
   ...encodeFrame({ kind: 'one' }, [Uint8Array.of(1, 2, 3), Uint8Array.of(4)]),
@@ -73,22 +77,39 @@ describe('frames between supervisor and engine', () => {
     );
   });
 
-  it('end where the other side has closed', () => {
-    const folder = mkdtempSync(join(tmpdir(), 'strongroom-frames-'));
-    try {
-      for (const [size, found] of [
-        [0, undefined],
-        [5, undefined],
-        [10, undefined],
-        [stream.length, 4],
-      ] as const) {
-        writeFileSync(join(folder, 'stream'), stream.subarray(0, size));
-        const fd = openSync(join(folder, 'stream'), 'r');
-        expect(readFrameSync(fd)?.body.length).toBe(found);
-        closeSync(fd);
+  it('have bodies that any typed array may begin with, of any length of header, and that are not written to again', () => {
+    const body = new Uint8Array(Float64Array.of(1, 2).buffer);
+    for (let length = 1; length <= 9; length += 1) {
+      const bytes = Buffer.concat(encodeFrame({ text: 'x'.repeat(length) }, [body]));
+      writeFileSync(path, bytes);
+      const fd = openSync(path, 'r');
+      const frames = [readFrameSync(fd), ...read([bytes])];
+      closeSync(fd);
+      bytes.fill(0);
+      for (const frame of frames) {
+        const { buffer, byteOffset } = (frame as Frame).body;
+        expect([...new Float64Array(buffer, byteOffset, 2)]).toEqual([1, 2]);
       }
-    } finally {
-      rmSync(folder, { recursive: true });
+    }
+  });
+
+  it('are one piece when they are small, and copy nothing of a large body', () => {
+    const large = new Uint8Array(100_000);
+    expect(encodeFrame({ kind: 'one' }, [Uint8Array.of(1), Uint8Array.of(2)])).toHaveLength(1);
+    expect(encodeFrame({ kind: 'one' }, [large, new Uint8Array(0)])[1]).toBe(large);
+  });
+
+  it('end where the other side has closed', () => {
+    for (const [size, found] of [
+      [0, undefined],
+      [5, undefined],
+      [10, undefined],
+      [stream.length, 4],
+    ] as const) {
+      writeFileSync(path, stream.subarray(0, size));
+      const fd = openSync(path, 'r');
+      expect(readFrameSync(fd)?.body.length).toBe(found);
+      closeSync(fd);
     }
   });
 });

@@ -1,3 +1,4 @@
+import { once } from 'node:events';
 import type { IncomingMessage } from 'node:http';
 import { PassThrough } from 'node:stream';
 import { setImmediate as turn } from 'node:timers/promises';
@@ -30,6 +31,52 @@ it.each([
   }
   request.end();
   expect(Buffer.from(await reading).toString()).toBe('hello');
+});
+
+it('that came along with the headers is taken as a whole, into memory of its own, and the stream ends', async () => {
+  const request = new PassThrough();
+  const sent = Buffer.from('hello');
+  request.write(sent);
+  const ended = once(request, 'end');
+  const reading = read(request, 5);
+  request.end();
+  const body = await reading;
+  sent.fill(0);
+  expect(Buffer.from(body).toString()).toBe('hello');
+  expect(body.buffer.byteLength).toBe(5);
+  await ended;
+});
+
+it('of no bytes is taken', async () => {
+  const request = new PassThrough();
+  request.end();
+  expect(await read(request, 0)).toHaveLength(0);
+});
+
+it.each([
+  ['that came as a whole', ['hello']],
+  ['in pieces', ['he', 'l', 'lo']],
+])('%s is shown to whoever else has to see it', async (_, pieces) => {
+  const request = new PassThrough();
+  const seen: string[] = [];
+  const held = new BodyBudget(PLENTY).open();
+  const reading = readBody(request as unknown as IncomingMessage, 5, held, rules, (piece) => {
+    seen.push(Buffer.from(piece).toString());
+  });
+  for (const piece of pieces) {
+    request.write(piece);
+    if (pieces.length > 1) await turn();
+  }
+  request.end();
+  await reading;
+  expect(seen).toEqual(pieces);
+});
+
+it('is cut off when the connection has ended before anybody read', async () => {
+  const request = new PassThrough();
+  request.destroy();
+  await turn();
+  await expect(read(request, 5)).rejects.toMatchObject({ code: 'API_INVALID' });
 });
 
 it('takes a chunked body of exactly the limit, and not a byte more', async () => {

@@ -44,6 +44,23 @@ describe('JSON of a request', () => {
     expect(parse('[1.0,1e3,-0]')).toEqual([1, 1000, -0]);
   });
 
+  it('reads a list of numbers alike, whether numbers alone or anything else is in it', () => {
+    const number = fc.oneof(
+      fc.double({ noNaN: true, noDefaultInfinity: true }).map(String),
+      fc.bigInt({ min: -(2n ** 64n), max: 2n ** 64n }).map(String),
+      fc.constantFrom('-0', '0', '1e2', '1E+2', '-1.50e-3', '1e300', '123456789012345678901.0'),
+    );
+    fc.assert(
+      fc.property(fc.array(number), fc.constantFrom('', ' ', ' \n\t'), (numbers, space) => {
+        const list = numbers.join(`${space},${space}`);
+        const alone = parse(`[${space}${list}${space}]`);
+        const withWord = parse(`[${list}${numbers.length > 0 ? ',' : ''}null]`) as RequestJson[];
+        expect(alone).toEqual(withWord.slice(0, -1));
+      }),
+      { numRuns: 300 },
+    );
+  });
+
   it('reads every escape', () => {
     expect(parse(String.raw`["\"\\\/\b\f\n\r\t\u00e9\ud83d\udd11", "é", ""]`)).toEqual([
       '"\\/\b\f\n\r\té🔑',
@@ -64,6 +81,11 @@ describe('JSON of a request', () => {
     ['a byte order mark', '\ufeff{}'],
     ['a comment', '{} // no'],
     ['a trailing comma in a list', '[1,]'],
+    ['two numbers without a comma', '[1 2]'],
+    ['a leading zero in a list', '[01]'],
+    ['a number beyond a double in a list', '[1,1e999]'],
+    ['another kind of space in a list', '[1,\u00a02]'],
+    ['a list that ends in the middle of a number', '[1,-'],
     ['a trailing comma in an object', '{"a":1,}'],
     ['a missing value', '{"a":}'],
     ['a missing colon', '{"a" 1}'],
