@@ -7,7 +7,7 @@
  * registers would only fire when all of them differ.
  */
 import { isZeroPcr, PCR_BYTES, pcrOfText } from '../../shared/pcr.ts';
-import { accountOfIdentityArn } from '../../shared/policy/arn.ts';
+import { accountOfIdentityArn, isRoleArn } from '../../shared/policy/arn.ts';
 import { parsePolicy } from '../../shared/policy/parse.ts';
 import { checkKeyPolicyWrite } from '../../shared/policy/write-rules.ts';
 import { KeyPolicyError } from './errors.ts';
@@ -191,7 +191,7 @@ function groupReleases(releases: readonly PolicyRelease[]): ReleaseGroup[] {
 function checked(input: KeyPolicyInput): KeyPolicyInput {
   const { accountId, hostRoleArn, administratorArns, sealerArns, releases } = input;
   if (!/^\d{12}$/.test(accountId)) throw refuse('accountId', '12 digits', accountId);
-  if (!/:role\//.test(hostRoleArn)) throw refuse('hostRoleArn', 'the ARN of an IAM role', hostRoleArn);
+  if (!isRoleArn(hostRoleArn)) throw refuse('hostRoleArn', 'the ARN of an IAM role', hostRoleArn);
   for (const [name, arns] of Object.entries({ hostRoleArn: [hostRoleArn], administratorArns, sealerArns })) {
     if (arns.length === 0) throw refuse(name, 'at least one ARN', 'an empty list');
     for (const arn of arns) checkPrincipal(name, arn, accountId);

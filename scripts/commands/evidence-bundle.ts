@@ -14,6 +14,7 @@ import { readAttestation, readPart } from '../evidence/options.ts';
 import { imageAsJson } from '../image/describe.ts';
 import { measureFile } from '../image/options.ts';
 import { parseTime, readAnchor } from '../proof-input.ts';
+import { expectRole } from '../role-option.ts';
 
 export const command: Command = {
   name: 'evidence bundle',
@@ -86,6 +87,7 @@ what was supplied, nothing is written.
       policy: need('policy'),
       attestation: need('attestation'),
     };
+    if (values.role !== undefined) expectRole(values.role);
     const at = parseTime(values.at, 'document') ?? 'document';
     const anchor = values.root === undefined ? awsNitroAnchor() : await readAnchor(values.root);
     const signer = values.sign === undefined ? undefined : await readPrivateKey(values.sign);

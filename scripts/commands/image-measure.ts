@@ -5,6 +5,7 @@ import { readDeploymentFile } from '../deployment-file.ts';
 import { CommandError } from '../errors.ts';
 import { describeImage, imageAsJson, type Surroundings } from '../image/describe.ts';
 import { measureFile, onlyFile } from '../image/options.ts';
+import { expectRole } from '../role-option.ts';
 
 export const command: Command = {
   name: 'image measure',
@@ -52,11 +53,8 @@ Exit codes: 0 measured, 2 not an acceptable image file, or usage.
   },
 };
 
-/** PCR3 is made of the text, so a text that is not the ARN of a role measures to a register that never occurs. */
 function pcrOfRole(arn: string): Uint8Array {
-  if (!/^arn:aws[a-z-]*:iam::\d{12}:role\/[\w+=,.@/-]+$/.test(arn)) {
-    throw new CommandError('USAGE', `--role takes the ARN of an IAM role, not ${JSON.stringify(arn)}.`);
-  }
+  expectRole(arn);
   return pcrOfText(arn);
 }
 

@@ -3,12 +3,13 @@ import { parseArgs } from 'node:util';
 import { diffPolicies } from '../../review/policy/diff.ts';
 import { diffSentence, diffText } from '../../review/policy/diff-text.ts';
 import { CONTEXT_MAX_BYTES, parseSupplied } from '../../review/policy/supplied.ts';
-import { accountOfIdentityArn, parseKeyArn } from '../../shared/policy/arn.ts';
+import { parseKeyArn } from '../../shared/policy/arn.ts';
 import { POLICY_MAX_BYTES, parsePolicy } from '../../shared/policy/parse.ts';
 import type { Command } from '../command.ts';
 import { CommandError } from '../errors.ts';
 import { readSmallFile } from '../input-file.ts';
 import { Inputs, imageOptions, readKnownReleases, readReviewed } from '../policy/review-inputs.ts';
+import { expectRole } from '../role-option.ts';
 
 export const command: Command = {
   name: 'policy diff',
@@ -63,11 +64,7 @@ given up before it found a change.
     if (values.key !== undefined && parseKeyArn(values.key) === undefined) {
       throw new CommandError('USAGE', `--key takes the ARN of a key, not ${JSON.stringify(values.key)}.`);
     }
-    for (const arn of values.role) {
-      if (accountOfIdentityArn(arn) === undefined || !arn.includes(':role/')) {
-        throw new CommandError('USAGE', `--role takes the ARN of a role, not ${JSON.stringify(arn)}.`);
-      }
-    }
+    for (const arn of values.role) expectRole(arn);
     const images = imageOptions(tokens);
     const inputs = new Inputs();
     const supplied =

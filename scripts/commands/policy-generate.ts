@@ -14,6 +14,7 @@ import {
   type ReleaseChoice,
   type ReleasePart,
 } from '../policy/release-options.ts';
+import { expectRole } from '../role-option.ts';
 
 export const command: Command = {
   name: 'policy generate',
@@ -78,6 +79,7 @@ Exit codes: 0 written, 2 wrong options or unusable values.
     });
     const { role } = values;
     if (role === undefined) throw new CommandError('USAGE', 'policy generate needs --role ARN.');
+    expectRole(role);
     for (const name of ['admin', 'sealer'] as const) {
       if (values[name].length === 0) throw new CommandError('USAGE', `policy generate needs --${name}.`);
     }

@@ -14,6 +14,7 @@ import { CommandError } from '../errors.ts';
 import { kmsClient } from '../kms-client.ts';
 import { readLiveKey } from '../policy/live-key.ts';
 import { Inputs, imageOptions, readKnownReleases, readReviewed } from '../policy/review-inputs.ts';
+import { expectRole } from '../role-option.ts';
 
 /** More than KMS stores, so that a document that is too large is refused with a report. */
 const POLICY_FILE_MAX_BYTES = 1024 * 1024;
@@ -187,13 +188,6 @@ function severityOption(text: string): Severity {
   if (found === undefined)
     throw new CommandError('USAGE', `--fail-on must be one of ${SEVERITIES.join(', ')}.`);
   return found;
-}
-
-/** PCR3 is made of the text, so a text that is not the ARN of a role measures to a register that never occurs. */
-function expectRole(arn: string): void {
-  if (!/^arn:aws[a-z-]*:iam::\d{12}:role\/[\w+=,.@/-]+$/.test(arn)) {
-    throw new CommandError('USAGE', `--role takes the ARN of an IAM role, not ${JSON.stringify(arn)}.`);
-  }
 }
 
 async function version(): Promise<string> {

@@ -11,6 +11,7 @@ import { accountOfIdentityArn, accountOfRootArn, parseKeyArn } from '../../share
 import type { Command } from '../command.ts';
 import { CommandError } from '../errors.ts';
 import { progressLine } from '../progress.ts';
+import { expectRole } from '../role-option.ts';
 
 const EXIT_CODES: Readonly<Record<TrailVerdict, number>> = {
   CLEAN: 0,
@@ -71,7 +72,8 @@ manifests were given, or no record is about the key). The cause is in "verdict".
       );
     }
     for (const key of values.key) expectKey(key);
-    for (const name of ['role', 'admin', 'sealer'] as const) {
+    for (const arn of values.role) expectRole(arn);
+    for (const name of ['admin', 'sealer'] as const) {
       for (const arn of values[name]) expectPrincipal(name, arn);
     }
     const expected = {

@@ -11,6 +11,7 @@ const IDENTITY = new RegExp(
   `^arn:${PARTITION}:(?:iam::(${ACCOUNT}):(?:user|role)/${PATHED}` +
     `|sts::(${ACCOUNT}):(?:assumed-role/${NAME}/${NAME}|federated-user/${NAME}))$`,
 );
+const ROLE = new RegExp(`^arn:${PARTITION}:iam::${ACCOUNT}:role/${PATHED}$`);
 const ALIAS = new RegExp(`^arn:${PARTITION}:kms:[a-z0-9-]+:${ACCOUNT}:alias/[A-Za-z0-9/_-]+$`);
 const KEY = new RegExp(`^arn:(${PARTITION}):kms:([a-z0-9-]+):(${ACCOUNT}):key/[A-Za-z0-9-]+$`);
 
@@ -23,6 +24,11 @@ export function accountOfRootArn(arn: string): string | undefined {
 export function accountOfIdentityArn(arn: string): string | undefined {
   const match = IDENTITY.exec(arn);
   return match?.[1] ?? match?.[2];
+}
+
+/** An IAM role by its whole ARN: no session, no wildcard. */
+export function isRoleArn(arn: string): boolean {
+  return ROLE.test(arn);
 }
 
 export function isAliasArn(arn: string): boolean {
