@@ -236,7 +236,8 @@ function hashing(
           finish();
         } catch (error) {
           fail(error);
-          await reader.cancel(reason);
+          // A stream that broke off has nothing to cancel, and whoever leaves has no use for the reason.
+          await reader.cancel(reason).catch(() => {});
         }
       },
     },
@@ -248,7 +249,9 @@ function hashing(
 async function readRest(reader: ReadableStreamDefaultReader<Uint8Array>, hash: AnswerHash): Promise<void> {
   let leftBytes = STREAM_ENDING_MAX_BYTES;
   for (;;) {
-    const { done, value } = await reader.read();
+    const { done, value } = await reader.read().catch((cause: unknown) => {
+      throw missing('the answer broke off', cause);
+    });
     if (done) return;
     leftBytes -= value.length;
     if (leftBytes < 0) throw missing('more than a receipt follows the last event');

@@ -45,6 +45,18 @@ export function parseAnswerHead(bytes: Uint8Array): SavedAnswerHead {
   };
 }
 
+/** Opposite of `parseAnswerHead`. */
+export function formatAnswerHead({ status, contentType, framing, receipt, salt }: SavedAnswerHead): Buffer {
+  const fields = [
+    ['content-type', contentType],
+    [FRAMING_HEADER, framing],
+    [RECEIPT_SALT_HEADER, salt],
+    [RECEIPT_HEADER, receipt],
+  ].filter(([, value]) => value !== undefined);
+  const lines = [`HTTP/1.1 ${status}`, ...fields.map(([name, value]) => `${name}: ${value}`)];
+  return Buffer.from(`${lines.join('\r\n')}\r\n\r\n`, 'latin1');
+}
+
 const KNOWN = ['content-type', FRAMING_HEADER, RECEIPT_HEADER, RECEIPT_SALT_HEADER];
 
 function unreadable(found: string): CommandError {

@@ -1,6 +1,6 @@
 /** A chat over OpenAI's API, token by token as they come (docs/serving.md). */
 import { EventSourceParserStream } from 'eventsource-parser/stream';
-import { ClientError, type VerifiedEnclave } from '../../client/index.ts';
+import { ClientError } from '../../client/index.ts';
 import { expectAnswered } from './refusal.ts';
 
 export interface ChatQuestion {
@@ -43,11 +43,11 @@ export interface ChatReading {
  * is lost, however it ended.
  */
 export async function askChat(
-  enclave: VerifiedEnclave,
+  fetch: typeof globalThis.fetch,
   question: ChatQuestion,
   { signal, onText }: ChatReading,
 ): Promise<ChatAnswer> {
-  const response = await enclave.fetch('/v1/chat/completions', {
+  const response = await fetch('/v1/chat/completions', {
     method: 'POST',
     headers: { 'content-type': 'application/json' },
     body: JSON.stringify(requestOf(question)),

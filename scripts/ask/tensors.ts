@@ -1,5 +1,5 @@
 /** One inference of the Open Inference Protocol v2. */
-import { ClientError, type VerifiedEnclave } from '../../client/index.ts';
+import { ClientError } from '../../client/index.ts';
 import { expectAnswered } from './refusal.ts';
 
 export interface TensorAnswer {
@@ -11,14 +11,14 @@ export interface TensorAnswer {
 }
 
 export async function askTensors(
-  enclave: VerifiedEnclave,
+  fetch: typeof globalThis.fetch,
   {
     model,
     body,
     signal,
   }: { readonly model: string; readonly body: Uint8Array<ArrayBuffer>; signal: AbortSignal },
 ): Promise<TensorAnswer> {
-  const response = await enclave.fetch(`/v2/models/${encodeURIComponent(model)}/infer`, {
+  const response = await fetch(`/v2/models/${encodeURIComponent(model)}/infer`, {
     method: 'POST',
     headers: { 'content-type': 'application/json' },
     body,

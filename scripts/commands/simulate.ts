@@ -7,6 +7,7 @@ import { faultOfIdentity } from '../../shared/sealed-model/identity.ts';
 import { LocalStackError } from '../../simulator/errors.ts';
 import { LocalStack } from '../../simulator/local-stack.ts';
 import type { Command, CommandIo } from '../command.ts';
+import { commandLine } from '../command-line.ts';
 import { CommandError } from '../errors.ts';
 import { expectFile } from '../input-file.ts';
 import { type LocalClients, makeClientCertificates } from '../local/client-certificates.ts';
@@ -242,14 +243,6 @@ Make another client, and shut this one out or let it in again; the enclave knows
   ${commandLine(...deny, '--deny', spiffe)}
   ${commandLine(...deny, '--undeny', spiffe)}
 `;
-}
-
-function commandLine(...words: readonly string[]): string {
-  return words.map(quoted).join(' ');
-}
-
-function quoted(word: string): string {
-  return /^[\w@%+=:,./-]+$/.test(word) ? word : `'${word.replaceAll("'", "'\\''")}'`;
 }
 
 /** Tells what KMS refuses from now on, and why. */

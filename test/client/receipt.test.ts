@@ -238,6 +238,25 @@ describe('a receipt of a stream', () => {
     expect((await receiptOf(response)).model).toEqual(IRIS);
   });
 
+  it('is missing for such a reader too where the stream broke off before it', async () => {
+    const read = Promise.withResolvers<void>();
+    respond = (response, receipt) => {
+      receipt.beginAnswer({ status: 200, contentType: 'text/event-stream', framing: undefined });
+      response.writeHead(200, {
+        'content-type': 'text/event-stream',
+        'strongroom-receipt-salt': base64url(receipt.salt),
+      });
+      response.write('data: [DONE]\n\n');
+      void read.promise.then(() => response.destroy());
+    };
+    const response = await post('{}');
+    const reader = (response.body as ReadableStream<Uint8Array>).getReader();
+    await reader.read();
+    read.resolve();
+    await reader.cancel();
+    expect(await codeOf(response)).toBe('RECEIPT_MISSING');
+  });
+
   it('is missing where the answer is not read to its end', async () => {
     respond = streamed((ending) => ending);
     const response = await post('{}');

@@ -314,6 +314,31 @@ describe('a receipt', () => {
   });
 });
 
+describe('a receipt at the terminal', () => {
+  it('is kept by ask with its exchange, and receipt verify accepts them', async () => {
+    const run = async (command: typeof askCommand, ...args: string[]) => {
+      const [stdout, stderr] = [new PassThrough(), new PassThrough()];
+      const { signal } = new AbortController();
+      const exit = await command.run(args, { stdin: Readable.from([]), stdout, stderr, signal });
+      return { exit, out: String(stdout.read()) };
+    };
+    const kept = join(folder, 'house.receipt');
+    const asking = [instance.url, '--expect', expectations, '--model', MODEL, 'what is a house'];
+    expect(await run(askCommand, ...asking, '--seed', `${SEED}`, '--receipt', kept)).toMatchObject({
+      exit: 0,
+    });
+    const bodies = ['--request', `${kept}.request`, '--answer', `${kept}.answer`];
+    const verifying = [kept, '--expect', expectations, ...bodies, '--path', '/v1/chat/completions', '--json'];
+    const { exit, out } = await run(receiptCommand, ...verifying);
+    expect(exit).toBe(0);
+    expect(JSON.parse(out)).toMatchObject({
+      verified: true,
+      trust: 'simulation',
+      receipt: { model: { name: MODEL } },
+    });
+  });
+});
+
 describe('when the parent dies in the middle of a stream', () => {
   it('it is an error, and not the end of the answer', async () => {
     const stream = await openai.chat.completions.create({
