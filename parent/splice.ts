@@ -67,9 +67,7 @@ export function splice(first: Duplex, second: Duplex, options: SpliceOptions): S
 function carry(from: Duplex, to: Duplex, moved: (sizeBytes: number) => void): void {
   from.on('data', (chunk: Buffer) => {
     moved(chunk.length);
-    const roomLeft = to.write(chunk, (error) => {
-      if (!error) free(chunk);
-    });
+    const roomLeft = to.write(chunk, isWorthFreeing(chunk) ? (error) => error ?? free(chunk) : undefined);
     // A chunk that the kernel took at once leaves nothing to wait for.
     if (!roomLeft && to.writableLength > 0) from.pause();
   });
@@ -88,8 +86,11 @@ const WORTH_FREEING_BYTES = 16 * 1024;
  * more time than carrying the bytes, and every read lands in memory that no cache holds (docs/link.md section 4.3).
  * A part of a larger buffer, such as bytes behind an HTTP header, may have other readers and is left alone.
  */
+function isWorthFreeing(chunk: Buffer): boolean {
+  return chunk.length >= WORTH_FREEING_BYTES && chunk.length === chunk.buffer.byteLength;
+}
+
 function free(chunk: Buffer): void {
-  if (chunk.length < WORTH_FREEING_BYTES || chunk.length !== chunk.buffer.byteLength) return;
   (chunk.buffer as ArrayBuffer).transfer(0);
 }
 

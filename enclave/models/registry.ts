@@ -4,6 +4,7 @@
  * A model that was replaced or removed is closed when the last connection whose evidence named it has ended, so
  * replacing drops no request, and no connection is ever served by a model that its evidence did not name.
  */
+import { Lease } from '../lease.ts';
 import { ModelSet, type ServedModel } from './model-set.ts';
 
 export class ModelRegistry {
@@ -43,14 +44,7 @@ export class ModelRegistry {
   /** Keeps the models of a set until disposed. */
   hold(set: ModelSet): Disposable {
     this.#holders.set(set, (this.#holders.get(set) ?? 0) + 1);
-    let held = true;
-    return {
-      [Symbol.dispose]: () => {
-        if (!held) return;
-        held = false;
-        this.#letGo(set);
-      },
-    };
+    return new Lease(() => this.#letGo(set));
   }
 
   #letGo(set: ModelSet): void {

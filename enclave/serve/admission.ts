@@ -2,6 +2,7 @@
  * Who may use a model now, who waits, and who is told to come back: a fixed number of places, a bounded queue, and
  * turns that go round between the callers, so that one who sends much delays himself and nobody else.
  */
+import { Lease } from '../lease.ts';
 import { ApiError } from './errors.ts';
 
 interface Waiting {
@@ -45,14 +46,7 @@ export class Admission {
     signal.throwIfAborted();
     if (this.#taken >= this.#places) await this.#turn(caller, signal);
     else this.#taken += 1;
-    let held = true;
-    return {
-      [Symbol.dispose]: () => {
-        if (!held) return;
-        held = false;
-        this.#leave();
-      },
-    };
+    return new Lease(() => this.#leave());
   }
 
   /** Resolves with the place of whoever finished. */
@@ -143,17 +137,30 @@ export class BodyBudget {
   }
 
   open(): HeldBytes & Disposable {
-    let held = 0;
-    return {
-      take: (sizeBytes) => {
-        if (sizeBytes > this.#left) throw new ApiError('API_OVERLOADED', 'too many large requests at once');
-        this.#left -= sizeBytes;
-        held += sizeBytes;
-      },
-      [Symbol.dispose]: () => {
-        this.#left += held;
-        held = 0;
-      },
-    };
+    return new BodyBytes((sizeBytes) => this.#move(sizeBytes));
+  }
+
+  #move(sizeBytes: number): void {
+    if (sizeBytes > this.#left) throw new ApiError('API_OVERLOADED', 'too many large requests at once');
+    this.#left -= sizeBytes;
+  }
+}
+
+class BodyBytes implements HeldBytes, Disposable {
+  readonly #move: (sizeBytes: number) => void;
+  #heldBytes = 0;
+
+  constructor(move: (sizeBytes: number) => void) {
+    this.#move = move;
+  }
+
+  take(sizeBytes: number): void {
+    this.#move(sizeBytes);
+    this.#heldBytes += sizeBytes;
+  }
+
+  [Symbol.dispose](): void {
+    this.#move(-this.#heldBytes);
+    this.#heldBytes = 0;
   }
 }

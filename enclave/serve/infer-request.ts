@@ -241,8 +241,9 @@ function parameters<Name extends string>(
   field: string,
   known: Readonly<Record<Name, 'boolean' | 'number'>>,
 ): { readonly [K in Name]: RequestJson | undefined } {
-  const given = value === undefined ? {} : members(value, field, Object.keys(known));
   const found: Record<string, RequestJson | undefined> = {};
+  if (value === undefined) return found as { readonly [K in Name]: undefined };
+  const given = members(value, field, Object.keys(known));
   for (const [name, type] of Object.entries(known)) {
     const parameter = Object.hasOwn(given, name) ? given[name] : undefined;
     if (parameter !== undefined && typeof parameter !== type)
