@@ -3,7 +3,7 @@
  * docs/sealed-model.md, or of docs/legacy.md for the last group. A check that fails does not keep the others from
  * being made, as far as they can be: whoever looks at a damaged model wants to know all of it.
  */
-import { StrongroomError } from '../../shared/errors.ts';
+import { type Tick, Ticks } from '../../shared/ticks.ts';
 
 const SEALED_CHECKS = [
   { id: 'head', section: '2', step: 'well formed', what: 'head follows the format' },
@@ -52,77 +52,14 @@ const LEGACY_CHECKS = [
 
 export const CHECKS = { sealed: SEALED_CHECKS, legacy: LEGACY_CHECKS } as const;
 
-export type Kind = keyof typeof CHECKS;
 type Check = (typeof SEALED_CHECKS)[number] | (typeof LEGACY_CHECKS)[number];
 export type CheckId = Check['id'];
+export type CheckResult = Tick<Check>;
+export type ModelTicks = Ticks<Check>;
 
-export interface CheckResult extends Pick<Check, 'section' | 'step' | 'what'> {
-  readonly check: CheckId;
-  readonly outcome: 'passed' | 'failed' | 'not-reached' | 'not-asked';
-  /** What was found, or why the check failed. */
-  readonly detail: string;
-}
-
-/** Collects outcomes while a model is verified. */
-export class Findings {
-  readonly #asked: ReadonlySet<CheckId>;
-  readonly #kind: Kind;
-  readonly #outcomes = new Map<CheckId, { outcome: 'passed' | 'failed'; detail: string }>();
-  #error: StrongroomError | undefined;
-
-  constructor(kind: Kind, asked: Iterable<CheckId>) {
-    this.#kind = kind;
-    this.#asked = new Set(asked);
-  }
-
-  passed(check: CheckId, detail: string): void {
-    this.#outcomes.set(check, { outcome: 'passed', detail });
-  }
-
-  /** Errors that are not about the model (a bug, a disk that fails) are thrown on. */
-  failed(check: CheckId, error: unknown): void {
-    if (!(error instanceof StrongroomError)) throw error;
-    this.#error ??= error;
-    this.#outcomes.set(check, { outcome: 'failed', detail: error.message });
-  }
-
-  /** Resolves to what `make` resolves to, or undefined after a failure that is noted. */
-  async try<T>(
-    check: CheckId,
-    make: () => Promise<T> | T,
-    detail: (made: T) => string,
-  ): Promise<T | undefined> {
-    try {
-      const made = await make();
-      this.passed(check, detail(made));
-      return made;
-    } catch (error) {
-      this.failed(check, error);
-      return undefined;
-    }
-  }
-
-  has(check: CheckId): boolean {
-    return this.#outcomes.get(check)?.outcome === 'passed';
-  }
-
-  /** The first failure. */
-  get error(): StrongroomError | undefined {
-    return this.#error;
-  }
-
-  results(): readonly CheckResult[] {
-    return CHECKS[this.#kind].map(({ id, section, step, what }) => {
-      const found = this.#outcomes.get(id);
-      const otherwise = this.#asked.has(id) ? 'not-reached' : 'not-asked';
-      return {
-        check: id,
-        section,
-        step,
-        what,
-        outcome: found?.outcome ?? otherwise,
-        detail: found?.detail ?? '',
-      };
-    });
-  }
+/** Of all checks of the kind, those that are asked for. */
+export function ticksOf(kind: keyof typeof CHECKS, asked: readonly CheckId[]): ModelTicks {
+  const ticks = new Ticks<Check>(CHECKS[kind]);
+  for (const { id } of CHECKS[kind]) if (!asked.includes(id)) ticks.notAsked(id, '');
+  return ticks;
 }

@@ -3,7 +3,7 @@ import { codeOf } from '../../shared/errors.ts';
 import { OwnerError } from '../errors.ts';
 import { openLegacyFile } from '../legacy/legacy-file.ts';
 import { type LegacyKey, verifyLegacyFile } from '../legacy/unlock.ts';
-import { Findings } from './checks.ts';
+import { ticksOf } from './checks.ts';
 import type { Observe } from './segments.ts';
 import type { Verification } from './verify-model.ts';
 
@@ -12,8 +12,8 @@ export async function verifyLegacyModel(
   key: LegacyKey | undefined,
   observe: Observe,
 ): Promise<Verification> {
-  const findings = new Findings('legacy', key === undefined ? ['layout'] : ['layout', 'tag', 'plaintext']);
-  const file = await findings.try(
+  const ticks = ticksOf('legacy', key === undefined ? ['layout'] : ['layout', 'tag', 'plaintext']);
+  const file = await ticks.makeAsync(
     'layout',
     () => openLegacyFile(path),
     ({ format, message }) => `${format}, ${message.sizeBytes} bytes`,
@@ -22,18 +22,18 @@ export async function verifyLegacyModel(
   if (file !== undefined && key !== undefined) {
     await verifyLegacyFile(file, key, observe).then(
       () => {
-        findings.passed('tag', '');
-        findings.passed('plaintext', file.message.plaintextSha256);
+        ticks.passed('tag', '');
+        ticks.passed('plaintext', file.message.plaintextSha256);
       },
       (error: unknown) => {
         const isDigest = codeOf(error) === 'LEGACY_DIGEST_REFUSED';
-        if (isDigest) findings.passed('tag', '');
-        findings.failed(isDigest ? 'plaintext' : 'tag', error);
+        if (isDigest) ticks.passed('tag', '');
+        ticks.failed(isDigest ? 'plaintext' : 'tag', error);
       },
     );
   }
-  const checks = findings.results();
-  const { error } = findings;
+  const checks = ticks.results();
+  const { error } = ticks;
   if (error !== undefined) return { checks, error, model: undefined, proven: [], notProven: [] };
   if (key === undefined) {
     return {

@@ -22,7 +22,7 @@ import { OwnerError } from '../errors.ts';
 import { type ModelKey, withModelKey } from '../model-key.ts';
 import { verifyOmsBundle, verifyOmsFiles } from '../oms/sealed.ts';
 import { readHead, readSealedPart, readSealedPartIfThere } from '../sealed-folder.ts';
-import { type CheckId, type CheckResult, Findings } from './checks.ts';
+import { type CheckId, type CheckResult, type ModelTicks, ticksOf } from './checks.ts';
 import { conclude } from './conclude.ts';
 import { checkDigests, checkStrictly, drawSegments, type Observe, type SegmentReport } from './segments.ts';
 
@@ -56,15 +56,15 @@ export interface Verification {
 export async function verifySealed(request: VerifySealed): Promise<Verification> {
   const { sealed, signer, contentId, oms, signal } = request;
   const hasKeyFile = (await readSealedPartIfThere(sealed, 'key.json')) !== undefined;
-  const findings = new Findings('sealed', checksAsked(request, hasKeyFile));
-  const head = await findings.try('head', () => readHead(sealed), describeHead);
-  if (head === undefined) return { ...conclude(findings, request), model: undefined };
+  const ticks = ticksOf('sealed', checksAsked(request, hasKeyFile));
+  const head = await ticks.makeAsync('head', () => readHead(sealed), describeHead);
+  if (head === undefined) return { ...conclude(ticks, request), model: undefined };
 
   const id = Buffer.from(head.contentId).toString('hex');
-  const manifest = await checkManifest(findings, head, request);
-  if (hasKeyFile) await checkKeyFile(findings, head, sealed);
+  const manifest = await checkManifest(ticks, head, request);
+  if (hasKeyFile) await checkKeyFile(ticks, head, sealed);
   if (contentId !== undefined) {
-    await findings.try(
+    await ticks.makeAsync(
       'content-id',
       () => expectContentId(id, contentId),
       () => id,
@@ -73,7 +73,7 @@ export async function verifySealed(request: VerifySealed): Promise<Verification>
   const bundle =
     oms === undefined || signer === undefined
       ? undefined
-      : await findings.try(
+      : await ticks.makeAsync(
           'oms',
           () => verifyOmsBundle(oms, signer),
           ({ resources, serialization }) =>
@@ -83,17 +83,17 @@ export async function verifySealed(request: VerifySealed): Promise<Verification>
   await using source = await fileSource(join(sealed, 'payload'));
   const segments = segmentsOf(head, request);
   const whole = segments.length === head.geometry.segmentCount;
-  const sizeRight = await findings.try(
+  const sizeRight = await ticks.makeAsync(
     'payload-size',
     () => expectSize(head, source),
     () => `${source.sizeBytes} bytes`,
   );
   const checked = { head, source, segments, whole, manifest };
-  if (sizeRight) await checkPayload(findings, request, checked);
-  else if (request.key !== undefined) await unlockOnly(findings, request, head, request.key);
+  if (sizeRight) await checkPayload(ticks, request, checked);
+  else if (request.key !== undefined) await unlockOnly(ticks, request, head, request.key);
   if (bundle !== undefined && sizeRight) {
-    const payloadMatchesHead = whole && findings.has('digests');
-    await findings.try(
+    const payloadMatchesHead = whole && ticks.has('digests');
+    await ticks.makeAsync(
       'oms-files',
       () => verifyOmsFiles(sealed, bundle, { head, payloadMatchesHead, signal }),
       (paths) => paths.join(', '),
@@ -101,7 +101,7 @@ export async function verifySealed(request: VerifySealed): Promise<Verification>
   }
   const { name, version } = head.identity;
   return {
-    ...conclude(findings, request, { segmentCount: head.geometry.segmentCount, looked: segments.length }),
+    ...conclude(ticks, request, { segmentCount: head.geometry.segmentCount, looked: segments.length }),
     model: { name, version, contentId: id },
   };
 }
@@ -118,13 +118,13 @@ function checksAsked({ signer, contentId, oms, key, sample }: VerifySealed, hasK
 }
 
 async function checkManifest(
-  findings: Findings,
+  ticks: ModelTicks,
   head: Head,
   { sealed, signer, oms }: VerifySealed,
 ): Promise<ManifestFields | undefined> {
   let signatures = 0;
   let bytes = new Uint8Array(0);
-  const manifest = await findings.try(
+  const manifest = await ticks.makeAsync(
     'manifest',
     async () => {
       bytes = new Uint8Array(await readSealedPart(sealed, 'manifest.json'));
@@ -135,7 +135,7 @@ async function checkManifest(
     () => (signatures === 0 ? 'not signed yet' : `${signatures} signature${signatures === 1 ? '' : 's'}`),
   );
   if (manifest === undefined) return undefined;
-  const same = await findings.try(
+  const same = await ticks.makeAsync(
     'same-model',
     () => {
       expectStatementOf(manifest, head);
@@ -144,7 +144,7 @@ async function checkManifest(
     ({ name, version }) => `${name} version ${version}`,
   );
   if (signer !== undefined && oms === undefined) {
-    await findings.try(
+    await ticks.makeAsync(
       'signature',
       () => verifyManifest(bytes, signer),
       () => describeKey(signer),
@@ -153,8 +153,8 @@ async function checkManifest(
   return same;
 }
 
-async function checkKeyFile(findings: Findings, head: Head, sealed: string): Promise<void> {
-  await findings.try(
+async function checkKeyFile(ticks: ModelTicks, head: Head, sealed: string): Promise<void> {
+  await ticks.makeAsync(
     'key-file',
     async () => {
       const keyFile = parseKeyFile(await readSealedPart(sealed, 'key.json'));
@@ -174,11 +174,11 @@ interface Checked {
 }
 
 /** With a key that fits, tags and digests in one pass; otherwise the digests alone. */
-async function checkPayload(findings: Findings, request: VerifySealed, checked: Checked): Promise<void> {
+async function checkPayload(ticks: ModelTicks, request: VerifySealed, checked: Checked): Promise<void> {
   const { sealed, key, signal } = request;
   const { head, source, segments } = checked;
   const withoutKey = async (): Promise<void> =>
-    noteDigests(findings, checked, await checkDigests(head, source, segments, request));
+    noteDigests(ticks, checked, await checkDigests(head, source, segments, request));
   if (key === undefined) {
     await withoutKey();
     return;
@@ -187,51 +187,51 @@ async function checkPayload(findings: Findings, request: VerifySealed, checked: 
   try {
     await withModelKey(sealed, head, key, signal, async (unlocked) => {
       unlockedHead = true;
-      noteUnlocked(findings);
+      noteUnlocked(ticks);
       const report = await checkStrictly(unlocked, source, segments, request);
-      noteDigests(findings, checked, report);
-      noteTags(findings, checked, report);
-      noteFiles(findings, checked, report.files);
+      noteDigests(ticks, checked, report);
+      noteTags(ticks, checked, report);
+      noteFiles(ticks, checked, report.files);
     });
   } catch (error) {
     if (unlockedHead) throw error;
-    noteLocked(findings, error);
+    noteLocked(ticks, error);
     await withoutKey();
   }
 }
 
 /** For a payload that is not worth reading. */
 async function unlockOnly(
-  findings: Findings,
+  ticks: ModelTicks,
   { sealed, signal }: VerifySealed,
   head: Head,
   key: ModelKey,
 ): Promise<void> {
-  await withModelKey(sealed, head, key, signal, async () => noteUnlocked(findings)).catch((error: unknown) =>
-    noteLocked(findings, error),
+  await withModelKey(sealed, head, key, signal, async () => noteUnlocked(ticks)).catch((error: unknown) =>
+    noteLocked(ticks, error),
   );
 }
 
-function noteUnlocked(findings: Findings): void {
-  findings.passed('key', '');
-  findings.passed('commitment', '');
-  findings.passed('mac', '');
+function noteUnlocked(ticks: ModelTicks): void {
+  ticks.passed('key', '');
+  ticks.passed('commitment', '');
+  ticks.passed('mac', '');
 }
 
 /** Which of the three steps an error came from (docs/sealed-model.md section 6). */
-function noteLocked(findings: Findings, error: unknown): void {
+function noteLocked(ticks: ModelTicks, error: unknown): void {
   const code = codeOf(error);
   const step = code === 'SEALED_KEY_MISMATCH' ? 'commitment' : code === 'SEALED_HEAD_FORGED' ? 'mac' : 'key';
-  if (step !== 'key') findings.passed('key', '');
-  if (step === 'mac') findings.passed('commitment', '');
-  findings.failed(step, error);
+  if (step !== 'key') ticks.passed('key', '');
+  if (step === 'mac') ticks.passed('commitment', '');
+  ticks.failed(step, error);
 }
 
-function noteDigests(findings: Findings, { segments, whole }: Checked, { faults }: SegmentReport): void {
+function noteDigests(ticks: ModelTicks, { segments, whole }: Checked, { faults }: SegmentReport): void {
   const wrong = faults.filter(({ fault }) => fault === 'digest').map(({ segment }) => segment);
-  if (wrong.length === 0) findings.passed('digests', describeSegments(segments, whole));
+  if (wrong.length === 0) ticks.passed('digests', describeSegments(segments, whole));
   else {
-    findings.failed(
+    ticks.failed(
       'digests',
       new OwnerError(
         'OWNER_PAYLOAD_ALTERED',
@@ -241,30 +241,30 @@ function noteDigests(findings: Findings, { segments, whole }: Checked, { faults 
   }
 }
 
-function noteTags(findings: Findings, { segments, whole }: Checked, { faults }: SegmentReport): void {
+function noteTags(ticks: ModelTicks, { segments, whole }: Checked, { faults }: SegmentReport): void {
   const segmentsWith = (fault: 'tag' | 'gap'): number[] =>
     faults.filter((found) => found.fault === fault).map(({ segment }) => segment);
   const [tags, gaps] = [segmentsWith('tag'), segmentsWith('gap')];
-  if (tags.length === 0) findings.passed('tags', describeSegments(segments, whole));
+  if (tags.length === 0) ticks.passed('tags', describeSegments(segments, whole));
   else {
-    findings.failed(
+    ticks.failed(
       'tags',
       new SealedModelError('SEALED_CHUNK_REFUSED', `Chunks are refused in segments ${listed(tags)}.`),
     );
   }
   if (gaps.length > 0) {
-    findings.failed(
+    ticks.failed(
       'gaps',
       new SealedModelError(
         'SEALED_GAP_NOT_ZERO',
         `Something lies between two files in segments ${listed(gaps)}.`,
       ),
     );
-  } else if (tags.length === 0) findings.passed('gaps', describeSegments(segments, whole));
+  } else if (tags.length === 0) ticks.passed('gaps', describeSegments(segments, whole));
 }
 
 function noteFiles(
-  findings: Findings,
+  ticks: ModelTicks,
   { whole, manifest }: Checked,
   digests: ReadonlyMap<string, string>,
 ): void {
@@ -274,7 +274,7 @@ function noteFiles(
     return found !== undefined && found !== sha256;
   });
   if (wrong.length > 0) {
-    findings.failed(
+    ticks.failed(
       'files',
       new OwnerError(
         'OWNER_MANIFEST_FALSE',
@@ -282,7 +282,7 @@ function noteFiles(
       ),
     );
   } else if (manifest.files.every(({ path }) => digests.has(path))) {
-    findings.passed('files', `${manifest.files.length}`);
+    ticks.passed('files', `${manifest.files.length}`);
   }
 }
 

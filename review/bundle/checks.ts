@@ -2,7 +2,7 @@
  * What is checked of a bundle, in the order in which it is shown, with its section in docs/evidence-bundle.md. A check
  * that fails does not keep the others from being made, as far as they can be: whoever holds a release wants to know all.
  */
-import { StrongroomError } from '../../shared/errors.ts';
+import type { Tick, Ticks } from '../../shared/ticks.ts';
 
 export const CHECKS = [
   {
@@ -66,59 +66,7 @@ export const CHECKS = [
   },
 ] as const;
 
-export type CheckId = (typeof CHECKS)[number]['id'];
-
-export interface CheckResult {
-  readonly check: CheckId;
-  readonly section: string;
-  readonly step: string;
-  readonly what: string;
-  /** `not-asked`: there is nothing to check it with; `not-reached`: something before it failed. */
-  readonly outcome: 'passed' | 'failed' | 'undecided' | 'not-asked' | 'not-reached';
-  /** What was found, or why it failed. */
-  readonly detail: string;
-  readonly code: string | null;
-}
-
-type Settled = Pick<CheckResult, 'outcome' | 'detail' | 'code'>;
-
-/** The outcomes so far. */
-export class Ticks {
-  readonly #settled = new Map<CheckId, Settled>();
-  /** Of the first check that failed; else of the first that could not be decided. */
-  #failed: StrongroomError | undefined;
-  #undecided: StrongroomError | undefined;
-
-  /** Makes the check, and gives what it found; undefined if it failed. Errors that are no refusal (a bug) are thrown. */
-  make<T>(check: CheckId, body: () => T, detail: (found: T) => string): T | undefined {
-    try {
-      const found = body();
-      this.#settled.set(check, { outcome: 'passed', detail: detail(found), code: null });
-      return found;
-    } catch (error) {
-      if (!(error instanceof StrongroomError)) throw error;
-      const undecided = error.exitCode === 3;
-      if (undecided) this.#undecided ??= error;
-      else this.#failed ??= error;
-      const outcome = undecided ? 'undecided' : 'failed';
-      this.#settled.set(check, { outcome, detail: error.message, code: error.code });
-      return undefined;
-    }
-  }
-
-  notAsked(check: CheckId, why: string): void {
-    this.#settled.set(check, { outcome: 'not-asked', detail: why, code: null });
-  }
-
-  get error(): StrongroomError | undefined {
-    return this.#failed ?? this.#undecided;
-  }
-
-  results(): CheckResult[] {
-    return CHECKS.map(({ id, ...check }) => ({
-      check: id,
-      ...check,
-      ...(this.#settled.get(id) ?? { outcome: 'not-reached', detail: '', code: null }),
-    }));
-  }
-}
+type Check = (typeof CHECKS)[number];
+export type CheckId = Check['id'];
+export type CheckResult = Tick<Check>;
+export type BundleTicks = Ticks<Check>;

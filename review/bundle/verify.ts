@@ -15,12 +15,13 @@ import {
   parseStatement,
   verifyManifest,
 } from '../../shared/sealed-model/manifest.ts';
+import { Ticks } from '../../shared/ticks.ts';
 import type { PolicyReviewReport } from '../policy/report.ts';
 import { parseRegisters, type Registers } from '../registers.ts';
 import { nameOfRelease, parseRelease, type Release } from '../releases.ts';
 import { decodeArchive, type Member } from './archive.ts';
 import { type BundleIndex, decodeIndex, expectMembersOf, sha256Of } from './bundle-index.ts';
-import { type CheckResult, Ticks } from './checks.ts';
+import { type BundleTicks, CHECKS, type CheckResult } from './checks.ts';
 import { EvidenceBundleError, type EvidenceBundleErrorCode } from './errors.ts';
 import { INDEX, modelOfMember, REQUIRED, SIGNATURE } from './members.ts';
 import { readRecordedReview } from './recorded-review.ts';
@@ -63,7 +64,7 @@ export function verifyBundle(archive: Uint8Array, expected: BundleExpectations):
   const members = decodeArchive(archive);
   const parts = partsOf(members);
   const index = decodeIndex(parts.need(INDEX));
-  const ticks = new Ticks();
+  const ticks = new Ticks(CHECKS);
   checkWhole(ticks, parts, index, expected.signer);
 
   const at = expected.at === 'document' ? timeOf(parts.need('attestation.cbor')) : expected.at;
@@ -106,7 +107,12 @@ function partsOf(members: readonly Member[]): Parts {
   return { members, find, need: (name) => find(name) as Uint8Array };
 }
 
-function checkWhole(ticks: Ticks, parts: Parts, index: BundleIndex, signer: KeyObject | undefined): void {
+function checkWhole(
+  ticks: BundleTicks,
+  parts: Parts,
+  index: BundleIndex,
+  signer: KeyObject | undefined,
+): void {
   ticks.make(
     'digests',
     () => expectMembersOf(index, parts.members),
@@ -138,7 +144,7 @@ function timeOf(document: Uint8Array): Date | undefined {
 
 const IMAGE_REGISTERS = [0, 1, 2] as const;
 
-function checkImage(ticks: Ticks, parts: Parts, again: Registers | undefined): Registers | undefined {
+function checkImage(ticks: BundleTicks, parts: Parts, again: Registers | undefined): Registers | undefined {
   const image = ticks.make(
     'image',
     () => {
@@ -164,7 +170,7 @@ function checkImage(ticks: Ticks, parts: Parts, again: Registers | undefined): R
 }
 
 function checkRelease(
-  ticks: Ticks,
+  ticks: BundleTicks,
   parts: Parts,
   image: Registers | undefined,
   at: Date | undefined,
@@ -200,7 +206,7 @@ interface MeasuredDeployment {
 }
 
 function checkDeployment(
-  ticks: Ticks,
+  ticks: BundleTicks,
   parts: Parts,
   release: Release | undefined,
 ): MeasuredDeployment | undefined {
@@ -227,7 +233,7 @@ function checkDeployment(
 }
 
 function checkModels(
-  ticks: Ticks,
+  ticks: BundleTicks,
   parts: Parts,
   measured: MeasuredDeployment | undefined,
 ): readonly ManifestFields[] {
@@ -281,7 +287,7 @@ function registersOf(
 }
 
 function checkAttestation(
-  ticks: Ticks,
+  ticks: BundleTicks,
   parts: Parts,
   anchors: readonly TrustAnchor[],
   at: Date | undefined,
@@ -298,7 +304,7 @@ function checkAttestation(
 }
 
 function checkAttested(
-  ticks: Ticks,
+  ticks: BundleTicks,
   document: VerifiedDocument | undefined,
   registers: ReadonlyMap<string, string>,
   { hostRoleArn }: BundleIndex,
@@ -325,7 +331,7 @@ function checkAttested(
 }
 
 function checkPolicy(
-  ticks: Ticks,
+  ticks: BundleTicks,
   parts: Parts,
   about: {
     readonly registers: ReadonlyMap<string, string>;

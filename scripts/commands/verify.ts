@@ -125,6 +125,7 @@ async function readBundle(path: string): Promise<Uint8Array> {
 const MARKS: Record<CheckResult['outcome'], string> = {
   passed: '[x]',
   failed: '[!]',
+  undecided: '[?]',
   'not-reached': '[ ]',
   'not-asked': '[-]',
 };
