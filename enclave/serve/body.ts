@@ -46,8 +46,21 @@ export async function readBody(
   return readPieces(request, announcedBytes ?? rules.limitBytes, held, rules, onPiece);
 }
 
+/** Bodies that were taken as they arrived: Node learns that they are complete only afterwards. */
+const taken = new WeakSet<IncomingMessage>();
+
+/** Whether a request's sender may still be sending its body. */
+export function isBodyComing(request: IncomingMessage): boolean {
+  return announcesBody(request) && !request.complete && !taken.has(request);
+}
+
+export function announcesBody({ headers }: IncomingMessage): boolean {
+  return headers['transfer-encoding'] !== undefined || (headers['content-length'] ?? '0') !== '0';
+}
+
 function takeArrived(request: IncomingMessage, held: HeldBytes, onPiece: OnPiece): Uint8Array {
   held.take(request.readableLength);
+  taken.add(request);
   const body = new Uint8Array(request.read() ?? 0);
   onPiece(body);
   // Only a stream that flows comes to its end, which the connection's next request waits for.

@@ -1,10 +1,10 @@
 /** One request from its headers to the end of its answer: what it asks for, whether it may, and for how long. */
 import type { IncomingMessage, ServerResponse } from 'node:http';
-import { setImmediate as turn } from 'node:timers/promises';
 import type { TLSSocket } from 'node:tls';
 import type { DurationClass } from '../../shared/telemetry.ts';
 import type { Caller } from '../clients/caller.ts';
 import type { Door } from '../clients/door.ts';
+import { announcesBody } from './body.ts';
 import { ApiError } from './errors.ts';
 import { Evidenced } from './evidenced.ts';
 import { type ApiAnswer, type Exchange, json } from './exchange.ts';
@@ -12,7 +12,7 @@ import { Intake } from './intake.ts';
 import type { Deadlines } from './limits.ts';
 import { TextApi } from './openai/text-api.ts';
 import { asksForReceipt, beginReceipt, withReceipt } from './receipt.ts';
-import { announcesBody, type ReplyOptions, sendAnswer, sendRefusal } from './reply.ts';
+import { type ReplyOptions, sendAnswer, sendRefusal } from './reply.ts';
 import { isTextRoute, type Route, requireMethod, routeOf, takesBody } from './routes.ts';
 import type { RequestEvent, ServerOptions } from './server.ts';
 import { TensorApi } from './tensor-api.ts';
@@ -83,8 +83,6 @@ export class Dispatcher {
       const answer = await this.#answer(route, request, { caller, work, proceed, wantsReceipt });
       await sendAnswer(response, answer, this.#replyOptions(request));
     } catch (error) {
-      // A body may have been read before Node has seen its end; only after that is it known what is still to come.
-      if (!request.complete) await turn();
       sendRefusal(request, response, error, route, this.#replyOptions(request));
     }
   }

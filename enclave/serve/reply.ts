@@ -1,6 +1,7 @@
 /** Writes answers and refusals, so that a client gets to read them and a slow one is cut off. */
 import { once } from 'node:events';
 import type { IncomingMessage, ServerResponse } from 'node:http';
+import { isBodyComing } from './body.ts';
 import type { ApiAnswer } from './exchange.ts';
 import { encodeRefusal, refusalOf } from './refusal.ts';
 import { allowedMethod, apiOf, type Route } from './routes.ts';
@@ -87,7 +88,7 @@ export function sendRefusal(
   const refusal = refusalOf(error);
   const { status, retryAfterSeconds } = refusal;
   const body = Buffer.from(JSON.stringify(encodeRefusal(apiOf(request.url ?? ''), refusal)));
-  const unread = announcesBody(request) && !request.complete;
+  const unread = isBodyComing(request);
   if (unread || options.last) response.shouldKeepAlive = false;
   response.writeHead(status, {
     'content-type': 'application/json',
@@ -100,10 +101,6 @@ export function sendRefusal(
   response.write(body);
   if (unread) endOnceSent(request, response);
   else response.end();
-}
-
-export function announcesBody({ headers }: IncomingMessage): boolean {
-  return headers['transfer-encoding'] !== undefined || (headers['content-length'] ?? '0') !== '0';
 }
 
 /** Ending at once would reset the connection under the feet of a client that is still sending. */
