@@ -39,8 +39,8 @@ export const LOG_EVENTS: Readonly<Record<string, LoggedEvent>> = {
 
   'tls-files-reloaded': { level: 'info', fields: ['name'] },
   'tls-files-refused': { level: 'error', fields: ['name', 'error'] },
-  'certificate-expires': { level: 'warn', fields: ['name', 'days', 'notAfter'] },
-  'certificate-expired': { level: 'error', fields: ['name', 'days', 'notAfter'] },
+  'certificate-expires': { level: 'warn', fields: ['name', 'days', 'hours', 'notAfter'] },
+  'certificate-expired': { level: 'error', fields: ['name', 'days', 'hours', 'notAfter'] },
 
   'enclave-boot': { level: 'info', fields: ['step', 'outcome', 'durationMs', 'code'] },
   'enclave-deny-list': { level: 'info', fields: ['outcome', 'sequence', 'code'] },

@@ -1,12 +1,14 @@
 /** TLS files that change under a running parent: a rotated certificate takes over without a restart. */
+import type { X509Certificate } from 'node:crypto';
 import { statSync } from 'node:fs';
 import { codeOf } from '../shared/errors.ts';
-import { expiryOf } from '../shared/x509/expiry.ts';
+import { type ExpiryStep, expiryOf, isLater } from '../shared/expiry.ts';
 import { type LoadedTls, loadTls, type TlsFiles } from './load-tls.ts';
 import type { Observe } from './observe.ts';
 
 const LOOK_EVERY_MS = 1_000;
-const LOOK_WHEN_IDLE_EVERY_MS = 60 * 60 * 1_000;
+/** A certificate may live for minutes, and its steps are parts of that. */
+const LOOK_WHEN_IDLE_EVERY_MS = 60 * 1_000;
 
 export interface WatchedTls {
   /** What the files held when they last made sense. The same object for as long as they do not change. */
@@ -30,24 +32,22 @@ export function watchTls(files: TlsFiles, { name, observe, now }: WatchTlsOption
   let loaded = loadTls(files);
   let lookedAt = now();
   /** What was last said of each of the names, so that it is said once. */
-  const warned = new Map<string, number>();
+  const warned = new Map<string, ExpiryStep>();
 
   function warn(): void {
     const { certificate, authorities } = loaded;
-    if (certificate !== undefined) warnOf(name, certificate.validToDate);
+    if (certificate !== undefined) warnOf(name, certificate);
     // Of several CAs the last: nothing works any more when that one ends, and before it the older ones may go.
-    const last = authorities
-      .map(({ validToDate }) => validToDate)
-      .toSorted((a, b) => Number(b) - Number(a))[0];
+    const [last] = authorities.toSorted((a, b) => Number(b.validToDate) - Number(a.validToDate));
     if (last !== undefined) warnOf(`${name} ca`, last);
   }
 
-  function warnOf(what: string, notAfter: Date): void {
-    const { days, due } = expiryOf(notAfter, now());
-    if (due === undefined || due >= (warned.get(what) ?? Number.POSITIVE_INFINITY)) return;
-    warned.set(what, due);
-    const event = due === 0 ? 'certificate-expired' : 'certificate-expires';
-    observe({ event, name: what, days, notAfter: notAfter.toISOString() });
+  function warnOf(what: string, { validFromDate, validToDate }: X509Certificate): void {
+    const { days, hours, step } = expiryOf({ from: validFromDate, until: validToDate }, now());
+    if (step === undefined || !isLater(step, warned.get(what))) return;
+    warned.set(what, step);
+    const event = step === 'over' ? 'certificate-expired' : 'certificate-expires';
+    observe({ event, name: what, days, hours, notAfter: validToDate.toISOString() });
   }
 
   function look(): void {

@@ -2,7 +2,7 @@
 import { X509Certificate } from 'node:crypto';
 import { constants, open, stat } from 'node:fs/promises';
 import { join } from 'node:path';
-import { type Expiry, expiryOf, timeLeft } from '../../shared/x509/expiry.ts';
+import { type ExpiryStep, expiryOf, timeLeft } from '../../shared/expiry.ts';
 import { CertificateError } from './errors.ts';
 import { permittedBy } from './issue.ts';
 
@@ -21,13 +21,7 @@ export interface ShownCertificate {
   readonly days: number;
   /** For people. */
   readonly left: string;
-  readonly state:
-    | 'valid'
-    | 'expires-in-30-days'
-    | 'expires-in-7-days'
-    | 'renewal-due'
-    | 'expired'
-    | 'not-yet-valid';
+  readonly state: 'valid' | 'renewal-due' | 'renewal-urgent' | 'expired' | 'not-yet-valid';
   readonly sha256: string;
   /** Subjects of what signed it, one after the other, as far as the certificates at hand lead. */
   readonly chain: readonly string[];
@@ -39,9 +33,7 @@ const FILE_MAX_BYTES = 1024 * 1024;
 const CERTIFICATES_MAX = 100;
 const CERTIFICATE = /-----BEGIN CERTIFICATE-----[^-]+-----END CERTIFICATE-----/g;
 const USES = { '1.3.6.1.5.5.7.3.1': 'server', '1.3.6.1.5.5.7.3.2': 'client' } as const;
-/** These would always have fewer than 30 days left; they are due in the last third of their life. */
-const SHORT_LIVED_MS = 31 * 24 * 60 * 60 * 1000;
-const STATES = { 30: 'expires-in-30-days', 7: 'expires-in-7-days', 0: 'expired' } as const;
+const STATES = { soon: 'renewal-due', urgent: 'renewal-urgent', over: 'expired' } as const;
 
 /** The certificates of a PEM file, or of a folder that `strongroom cert` wrote. Throws CERT_UNUSABLE. */
 export async function readCertificates(path: string): Promise<X509Certificate[]> {
@@ -77,7 +69,8 @@ export function showCertificate(
   },
 ): ShownCertificate {
   const { file, beside, cas, at } = context;
-  const { days, due } = expiryOf(certificate.validToDate, at.getTime());
+  const { validFromDate, validToDate } = certificate;
+  const { days, step } = expiryOf({ from: validFromDate, until: validToDate }, at.getTime());
   const chain = chainOf(certificate, [...cas, ...beside]);
   const top = chain.at(-1) ?? certificate;
   const trusted = cas.some((ca) => ca.fingerprint256 === top.fingerprint256);
@@ -89,11 +82,11 @@ export function showCertificate(
     names: certificate.subjectAltName?.split(', ').map(oneLine) ?? [],
     permitted: permittedTexts(certificate),
     key: keyOf(certificate),
-    notBefore: certificate.validFromDate.toISOString(),
-    notAfter: certificate.validToDate.toISOString(),
+    notBefore: validFromDate.toISOString(),
+    notAfter: validToDate.toISOString(),
     days,
-    left: timeLeft(certificate.validToDate, at),
-    state: stateOf(certificate, due, at),
+    left: timeLeft(validToDate, at),
+    state: stateOf(step, validFromDate, at),
     sha256: certificate.fingerprint256.replaceAll(':', '').toLowerCase(),
     chain: chain.map(({ subject }) => oneLine(subject)),
     leadsTo: cas.length === 0 ? 'unknown' : trusted ? 'ca' : 'not-ca',
@@ -105,13 +98,9 @@ export function isFinding({ state, leadsTo }: ShownCertificate): boolean {
   return state !== 'valid' || leadsTo === 'not-ca';
 }
 
-function stateOf(certificate: X509Certificate, due: Expiry['due'], at: Date): ShownCertificate['state'] {
-  const { validFromDate, validToDate } = certificate;
-  const lifeMs = validToDate.getTime() - validFromDate.getTime();
-  if (due !== undefined && (due === 0 || lifeMs >= SHORT_LIVED_MS)) return STATES[due];
-  if (validFromDate > at) return 'not-yet-valid';
-  const leftMs = validToDate.getTime() - at.getTime();
-  return lifeMs < SHORT_LIVED_MS && leftMs < lifeMs / 3 ? 'renewal-due' : 'valid';
+function stateOf(step: ExpiryStep | undefined, from: Date, at: Date): ShownCertificate['state'] {
+  if (step !== undefined) return STATES[step];
+  return from > at ? 'not-yet-valid' : 'valid';
 }
 
 function chainOf(certificate: X509Certificate, others: readonly X509Certificate[]): X509Certificate[] {

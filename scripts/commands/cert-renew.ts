@@ -1,7 +1,8 @@
+import type { X509Certificate } from 'node:crypto';
 import { parseArgs } from 'node:util';
 import { readFolder, replaceInFolder } from '../../owner/certificates/folder.ts';
 import { daysOfLife, type Holder, renewCertificate } from '../../owner/certificates/issue.ts';
-import { expiryOf, timeLeft } from '../../shared/x509/expiry.ts';
+import { type Expiry, expiryOf, timeLeft } from '../../shared/expiry.ts';
 import { CA_DAYS, daysOf, LEAF_DAYS, lifeOf } from '../certificate-options.ts';
 import type { Command } from '../command.ts';
 import { CommandError } from '../errors.ts';
@@ -65,7 +66,7 @@ Exit codes: 0 renewed or not due yet, 1 refused (another CA, or it ends too earl
       const now = due
         ? await renew(folder, ca, old, { at, days, keepKey: values['keep-key'] })
         : old.certificate;
-      const result = { folder, renewed: due, days: expiryOf(now.validToDate, at.getTime()).days };
+      const result = { folder, renewed: due, days: expiry(now, at).days };
       results.push({ ...result, notAfter: now.validToDate.toISOString() });
       if (!values.json) {
         const what = due ? 'renewed' : 'not due';
@@ -89,7 +90,11 @@ async function renew(folder: string, ca: Holder, old: Holder, life: Parameters<t
   }
 }
 
-function isDue(old: Holder, at: Date, within: number | undefined): boolean {
-  const limitDays = within ?? Math.min(30, daysOfLife(old.certificate) / 3);
-  return old.certificate.validToDate.getTime() - at.getTime() < limitDays * DAY_MS;
+function isDue({ certificate }: Holder, at: Date, within: number | undefined): boolean {
+  if (within === undefined) return expiry(certificate, at).step !== undefined;
+  return certificate.validToDate.getTime() - at.getTime() < within * DAY_MS;
+}
+
+function expiry({ validFromDate, validToDate }: X509Certificate, at: Date): Expiry {
+  return expiryOf({ from: validFromDate, until: validToDate }, at.getTime());
 }

@@ -24,9 +24,9 @@ Options:
 Example:
   strongroom cert show registry parent-1 --ca ca
 
-Exit codes: 0 all valid for at least 30 days; 1 one is expired, not yet valid, has fewer than 30 days left (fewer than
-7 are said more loudly; one that was issued for less is due in the last third of its life), or does not lead to --ca;
-2 usage or unreadable input.
+Exit codes: 0 all valid, and none due; 1 one is expired, not yet valid, due (less than a third of its life is left, and
+fewer than 30 days; less than a tenth and fewer than 7 days are said more loudly), or does not lead to --ca; 2 usage or
+unreadable input.
 `,
   async run(args, io) {
     const { values, positionals } = parseArgs({
@@ -72,12 +72,10 @@ function stateText({ state, left }: ShownCertificate): string {
   switch (state) {
     case 'valid':
       return `${left} left`;
-    case 'expires-in-30-days':
-      return `WARNING: ${left} left; renew it`;
-    case 'expires-in-7-days':
-      return `URGENT: ${left} left; renew it now`;
     case 'renewal-due':
       return `WARNING: ${left} left; renew it`;
+    case 'renewal-urgent':
+      return `URGENT: ${left} left; renew it now`;
     case 'expired':
       return 'EXPIRED; renew it now';
     case 'not-yet-valid':

@@ -9,7 +9,8 @@ import { watchTls } from '../../parent/tls-files.ts';
 import { createTestCa, type Issued } from './models/certificates.ts';
 import { writeFiles } from './models/stores.ts';
 
-const DAY_MS = 24 * 3600 * 1000;
+const HOUR_MS = 3600 * 1000;
+const DAY_MS = 24 * HOUR_MS;
 
 interface Files {
   readonly certificate: string;
@@ -113,6 +114,25 @@ describe('TLS files under a running parent', () => {
     watched.close();
   });
 
+  it('are warned about when a third and a tenth of a life of hours is left, and at its end', async () => {
+    const ca = await createTestCa();
+    await using at = await setup(await ca.issue({ use: 'client', days: 1, lifeDays: 30 / 24 }));
+    const watched = at.watch();
+    at.pass(HOUR_MS / 2);
+    const told: (string | number)[][] = [];
+    for (let hour = 0; hour <= 27; hour += 1) {
+      watched.current();
+      for (const { event, hours } of at.events.splice(0)) told.push([event, Number(hours)]);
+      at.pass(HOUR_MS);
+    }
+    expect(told).toEqual([
+      ['certificate-expires', 9],
+      ['certificate-expires', 2],
+      ['certificate-expired', -1],
+    ]);
+    watched.close();
+  });
+
   it('have their CA warned about as well: of several the one that ends last', async () => {
     await using at = await setup();
     const [older, newer] = [await createTestCa('Older', 20), await createTestCa('Newer', 60)];
@@ -136,7 +156,13 @@ describe('TLS files under a running parent', () => {
     await using at = await setup(await ca.issue({ use: 'client', days: 3 }));
     const watched = at.watch();
     expect(at.events).toEqual([
-      { event: 'certificate-expires', name: 'models', days: 3, notAfter: expect.stringMatching(/^20.*Z$/) },
+      {
+        event: 'certificate-expires',
+        name: 'models',
+        days: 3,
+        hours: expect.any(Number),
+        notAfter: expect.stringMatching(/^20.*Z$/),
+      },
     ]);
     await writeFiles(at.folder, await ca.issue({ use: 'client', days: 20 }));
     at.pass(2_000);

@@ -26,6 +26,8 @@ interface IssueOptions {
   readonly name?: string;
   readonly address?: string;
   readonly days?: number;
+  /** How long before its end it began. */
+  readonly lifeDays?: number;
 }
 
 export interface TestCa {
@@ -48,10 +50,10 @@ export async function createTestCa(name = 'Test CA', days = 365): Promise<TestCa
   });
   return {
     certificate: `${ca.toString('pem')}\n`,
-    issue: async ({ use = 'server', name = use, address = '127.0.0.1', days = 90 } = {}) => {
+    issue: async ({ use = 'server', name = use, address = '127.0.0.1', days = 90, lifeDays } = {}) => {
       const own = await webcrypto.subtle.generateKey(P256, true, ['sign', 'verify']);
       const issued = await X509CertificateGenerator.create({
-        ...validity(days),
+        ...validity(days, lifeDays),
         serialNumber: serial(),
         subject: `CN=${name}`,
         issuer: ca.subject,
@@ -76,9 +78,9 @@ export async function createTestCa(name = 'Test CA', days = 365): Promise<TestCa
 }
 
 /** Ends so many days from now; a few minutes more, so that a slow test counts no day less. */
-function validity(days: number): { notBefore: Date; notAfter: Date } {
-  const now = Date.now();
-  return { notBefore: new Date(now - 400 * DAY_MS), notAfter: new Date(now + days * DAY_MS + 3_600_000) };
+function validity(days: number, lifeDays = days + 400): { notBefore: Date; notAfter: Date } {
+  const endMs = Date.now() + days * DAY_MS + 3_600_000;
+  return { notBefore: new Date(endMs - lifeDays * DAY_MS), notAfter: new Date(endMs) };
 }
 
 function serial(): string {

@@ -127,10 +127,10 @@ describe('strongroom cert ca', () => {
 describe('strongroom cert show', () => {
   it.each([
     [30, 0, 'valid', '30 days left'],
-    [29, 1, 'expires-in-30-days', 'WARNING: 29 days left'],
-    [7, 1, 'expires-in-30-days', 'WARNING: 7 days left'],
-    [6, 1, 'expires-in-7-days', 'URGENT: 6 days left'],
-    [0, 1, 'expires-in-7-days', 'URGENT: 1 hour left'],
+    [29, 1, 'renewal-due', 'WARNING: 29 days left'],
+    [7, 1, 'renewal-due', 'WARNING: 7 days left'],
+    [6, 1, 'renewal-urgent', 'URGENT: 6 days left'],
+    [0, 1, 'renewal-urgent', 'URGENT: 1 hour left'],
     [-1, 1, 'expired', 'EXPIRED'],
   ])('with %i days left ends with %i', async (days, exit, state, text) => {
     const made = await ending(`show${days}`, days);
@@ -145,6 +145,7 @@ describe('strongroom cert show', () => {
   it.each([
     [24, 1, 'valid', '22 hours left'],
     [24, 17, 'renewal-due', 'WARNING: 6 hours left'],
+    [24, 22, 'renewal-urgent', 'URGENT: 1 hour left'],
     [24, 25, 'expired', 'EXPIRED'],
   ])('with a life of %i hours, %i hours later, is %s', async (hours, after, state, text) => {
     const issued = new Date(Date.now() - after * 3_600_000 - 60_000);
