@@ -42,6 +42,10 @@ export const LOG_EVENTS: Readonly<Record<string, LoggedEvent>> = {
   'certificate-expires': { level: 'warn', fields: ['name', 'days', 'hours', 'notAfter'] },
   'certificate-expired': { level: 'error', fields: ['name', 'days', 'hours', 'notAfter'] },
 
+  'deny-list-expires': { level: 'warn', fields: ['sequence', 'hours', 'expiresAt'] },
+  'deny-list-expired': { level: 'error', fields: ['sequence', 'hours', 'expiresAt'] },
+  'deny-list-unreadable': { level: 'error', fields: ['error'] },
+
   'enclave-boot': { level: 'info', fields: ['step', 'outcome', 'durationMs', 'code'] },
   'enclave-deny-list': { level: 'info', fields: ['outcome', 'sequence', 'code'] },
   'enclave-requests': {

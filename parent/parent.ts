@@ -11,6 +11,7 @@ import { type EnclaveHealth, enclaveControl } from './control.ts';
 import { credentialsFromFile } from './credentials/file.ts';
 import { credentialsFromInstanceRole } from './credentials/instance-role.ts';
 import type { CredentialsProvider } from './credentials/provider.ts';
+import { watchDenyList } from './deny-list.ts';
 import { allowList } from './egress/allow-list.ts';
 import { type Resolve, resolveBySystem } from './egress/dial.ts';
 import { EGRESS_LIMITS, egress } from './egress/tunnel.ts';
@@ -47,6 +48,8 @@ export interface ParentState {
   readonly draining: boolean;
   /** Of the credentials that were handed out last. */
   readonly credentialsExpireAt: Date | undefined;
+  /** Of the deny list; undefined without one that can be read. */
+  readonly denyListExpiresAt: Date | undefined;
   /** `host:port` of the egress list in force. */
   readonly destinations: readonly string[];
 }
@@ -87,7 +90,7 @@ export async function startParent(
     control.close();
     wayOut.abort();
     await hostService.close();
-    current.sources.models.close();
+    current.close();
   };
 
   return {
@@ -96,7 +99,7 @@ export async function startParent(
       refuseUnreloadable(config, next);
       const before = current;
       current = inForce(next, observe);
-      before.sources.models.close();
+      before.close();
       observe({ event: 'reloaded', destinations: next.egress.length });
     },
     counters: () => counters.snapshot(),
@@ -113,6 +116,7 @@ export async function startParent(
     state: () => ({
       draining,
       credentialsExpireAt: current.handedOut(),
+      denyListExpiresAt: current.denyListExpiresAt(),
       destinations: current.destinations,
     }),
     drain: async (timeoutMs, cut) => {
@@ -138,15 +142,25 @@ export async function startParent(
 /** The part of the configuration that a reload replaces, as one value, so that no request sees half of it. */
 function inForce(config: ParentConfig, observe: Observe) {
   const credentials = remembered(credentialsProvider(config));
+  const models = storeOf(config, credentials.provider, observe);
+  const denyList =
+    config.denyListPath === undefined
+      ? undefined
+      : watchDenyList(config.denyListPath, { observe, now: Date.now });
   return {
     allowed: allowList(config.egress),
     destinations: config.egress.map(({ host, port }) => `${host}:${port}`),
     handedOut: credentials.expiration,
+    denyListExpiresAt: () => denyList?.expiresAt(),
     sources: {
       deploymentPath: config.deploymentPath,
       denyListPath: config.denyListPath,
-      models: storeOf(config, credentials.provider, observe),
+      models,
       credentials: credentials.provider,
+    },
+    close: () => {
+      models.close();
+      denyList?.close();
     },
   };
 }

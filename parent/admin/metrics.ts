@@ -78,15 +78,22 @@ function createStateGauges(registry: Registry): Update {
     'strongroom_credentials_expiry_seconds',
     'Seconds until the credentials that were handed out last expire; absent before the first.',
   );
+  const denyListExpiry = gauge(
+    'strongroom_deny_list_expiry_seconds',
+    'Seconds until the deny list is over; absent without one that can be read.',
+  );
   return ({ state, live, nowMs }) => {
     up.set(live ? 1 : 0);
     accepting.set(state.accepting && !state.draining ? 1 : 0);
     for (const name of ENCLAVE_STATES) enclave.set({ state: name }, name === state.enclave ? 1 : 0);
     restarts.reset();
     restarts.inc(state.restarts);
-    expiry.remove();
-    if (state.credentialsExpireAt !== undefined) {
-      expiry.set((state.credentialsExpireAt.getTime() - nowMs) / 1_000);
-    }
+    setOrRemove(expiry, state.credentialsExpireAt, nowMs);
+    setOrRemove(denyListExpiry, state.denyListExpiresAt, nowMs);
   };
+}
+
+function setOrRemove(gauge: Gauge, expiresAt: Date | undefined, nowMs: number): void {
+  if (expiresAt === undefined) gauge.remove();
+  else gauge.set((expiresAt.getTime() - nowMs) / 1_000);
 }

@@ -16,6 +16,7 @@ export interface AdminState {
   readonly restarts: number;
   /** Of the credentials that were handed out last; undefined before the first. */
   readonly credentialsExpireAt: Date | undefined;
+  readonly denyListExpiresAt: Date | undefined;
   /** `host:port` of the egress list in force. No other text ever becomes a label. */
   readonly destinations: readonly string[];
 }

@@ -5,6 +5,7 @@ import { messageOf, skipped, undecided } from './check.ts';
 import { clockGroup } from './clock.ts';
 import { configurationGroup } from './configuration.ts';
 import { credentialsGroup } from './credentials.ts';
+import { denyListGroup } from './deny-list.ts';
 import { hostGroup } from './host.ts';
 import { kmsGroup } from './kms.ts';
 import { modelsGroup } from './models.ts';
@@ -22,6 +23,7 @@ const GROUPS: readonly CheckGroup[] = [
   vsockGroup,
   credentialsGroup,
   modelsGroup,
+  denyListGroup,
   sizeGroup,
   kmsGroup,
   clockGroup,

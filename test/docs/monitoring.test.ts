@@ -20,6 +20,7 @@ describe('docs/monitoring.md', () => {
         enclave: 'running',
         restarts: 0,
         credentialsExpireAt: undefined,
+        denyListExpiresAt: undefined,
         destinations: [],
       },
     });

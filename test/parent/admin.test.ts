@@ -25,6 +25,7 @@ beforeEach(async () => {
     enclave: 'running',
     restarts: 0,
     credentialsExpireAt: undefined,
+    denyListExpiresAt: undefined,
     destinations: [KMS],
   };
   live = async () => true;
@@ -199,6 +200,15 @@ describe('/metrics', () => {
     expect(left).toBeLessThanOrEqual(3_600);
     state = { ...state, credentialsExpireAt: undefined };
     expect(await sample('strongroom_credentials_expiry_seconds')).toBeUndefined();
+  });
+
+  it('shows when the deny list is over, also when it is, and nothing without one', async () => {
+    expect(await sample('strongroom_deny_list_expiry_seconds')).toBeUndefined();
+    state = { ...state, denyListExpiresAt: new Date(Date.now() - 3_600_000) };
+    const left = await sample('strongroom_deny_list_expiry_seconds');
+    expect(left).toBeLessThanOrEqual(-3_600);
+    state = { ...state, denyListExpiresAt: undefined };
+    expect(await sample('strongroom_deny_list_expiry_seconds')).toBeUndefined();
   });
 
   it('knows every counter that the parent counts', () => {
