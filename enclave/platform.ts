@@ -1,4 +1,5 @@
 import type { Link } from '../link/link.ts';
+import type { BootStep } from '../shared/telemetry.ts';
 
 /**
  * What an enclave stands on, and the only thing that differs between a Nitro Enclave and its simulation.
@@ -22,17 +23,3 @@ export interface Platform {
   /** Told after each step of the boot, and waited for. */
   reached(step: BootStep): Promise<void>;
 }
-
-/** The steps of `boot`, in order (docs/flow.md). */
-export const BOOT_STEPS = [
-  'randomness-seeded',
-  'deployment-measured',
-  'model-checked',
-  'data-key-released',
-  'weights-opened',
-  'data-key-wiped',
-  'engine-loaded',
-  'serving',
-] as const;
-
-export type BootStep = (typeof BOOT_STEPS)[number];

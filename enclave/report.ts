@@ -5,7 +5,13 @@
  */
 import { performance } from 'node:perf_hooks';
 import type { TelemetryEvent } from '../shared/deployment/deployment.ts';
-import { ANSWER_KINDS, type AnswerKind, DURATION_CLASSES, type DurationClass } from '../shared/telemetry.ts';
+import {
+  ANSWER_KINDS,
+  type AnswerKind,
+  type BootStep,
+  DURATION_CLASSES,
+  type DurationClass,
+} from '../shared/telemetry.ts';
 import type { DenyListEvent } from './clients/deny-list.ts';
 import type { HostService } from './host/host-service.ts';
 import type { RequestEvent } from './serve/server.ts';
@@ -36,7 +42,7 @@ export class Report {
     this.#allowed = new Set(allowed);
   }
 
-  bootStep(step: string): void {
+  bootStep(step: BootStep): void {
     const now = performance.now();
     const durationMs = Math.round(now - this.#lastStepAtMs);
     this.#lastStepAtMs = now;

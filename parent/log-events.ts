@@ -46,7 +46,7 @@ export const LOG_EVENTS: Readonly<Record<string, LoggedEvent>> = {
   'deny-list-expired': { level: 'error', fields: ['sequence', 'hours', 'expiresAt'] },
   'deny-list-unreadable': { level: 'error', fields: ['error'] },
 
-  'enclave-boot': { level: 'info', fields: ['step', 'outcome', 'durationMs', 'code'] },
+  'enclave-boot': { level: 'info', fields: ['step', 'durationMs'] },
   'enclave-deny-list': { level: 'info', fields: ['outcome', 'sequence', 'code'] },
   'enclave-requests': {
     level: 'info',

@@ -13,6 +13,20 @@ export interface TelemetryLine {
 export const TELEMETRY_MAX_BYTES = 64 * 1024;
 export const TELEMETRY_MAX_LINES = 256;
 
+/** The steps of `boot`, in order (docs/flow.md). */
+export const BOOT_STEPS = [
+  'randomness-seeded',
+  'deployment-measured',
+  'model-checked',
+  'data-key-released',
+  'weights-opened',
+  'data-key-wiped',
+  'engine-loaded',
+  'serving',
+] as const;
+
+export type BootStep = (typeof BOOT_STEPS)[number];
+
 /** How long an answer took, from the headers of its request to its last byte; each class without the ones before it. */
 export const DURATION_CLASSES = ['under-10ms', 'under-100ms', 'under-1s', 'under-10s', 'longer'] as const;
 export type DurationClass = (typeof DURATION_CLASSES)[number];
@@ -22,10 +36,10 @@ export const ANSWER_KINDS = ['evidence', 'tensors', 'text', 'embeddings'] as con
 export type AnswerKind = (typeof ANSWER_KINDS)[number];
 
 /** A list of words: one of these. */
-type FieldKind = 'count' | 'word' | 'code' | readonly string[];
+type FieldKind = 'count' | 'code' | readonly string[];
 
 const FIELDS: Readonly<Record<TelemetryEvent, Readonly<Record<string, FieldKind>>>> = {
-  boot: { step: 'word', outcome: 'word', durationMs: 'count', code: 'code' },
+  boot: { step: BOOT_STEPS, durationMs: 'count' },
   requests: { connections: 'count', served: 'count', refused: 'count', failed: 'count', overloaded: 'count' },
   durations: {
     kind: ANSWER_KINDS,
@@ -38,7 +52,6 @@ const FIELDS: Readonly<Record<TelemetryEvent, Readonly<Record<string, FieldKind>
   'deny-list': { outcome: ['taken', 'refused'], sequence: 'count', code: 'code' },
 };
 
-const WORD = /^[a-z][a-z0-9-]{0,47}$/;
 const CODE = /^[A-Z][A-Z0-9_]{0,63}$/;
 
 /** True if every field of the line is on the list of its event, with a value of the field's kind. */
@@ -55,7 +68,7 @@ export function isTelemetryLine(value: unknown): value is TelemetryLine {
 function fits(value: unknown, kind: FieldKind | undefined): boolean {
   if (kind === 'count') return typeof value === 'number' && Number.isSafeInteger(value) && value >= 0;
   if (typeof value !== 'string') return false;
-  return typeof kind === 'object' ? kind.includes(value) : (kind === 'word' ? WORD : CODE).test(value);
+  return typeof kind === 'object' ? kind.includes(value) : CODE.test(value);
 }
 
 function isPlainObject(value: unknown): value is Readonly<Record<string, unknown>> {

@@ -4,6 +4,7 @@
  */
 import type { Deployment } from '../../shared/deployment/deployment.ts';
 import { startOpeningThreads } from '../../shared/sealed-model/opening-threads.ts';
+import type { BootStep } from '../../shared/telemetry.ts';
 import type { EnclaveClock } from '../clock.ts';
 import { freeDroppedKeys } from '../dropped-keys.ts';
 import type { Engine } from '../engine/engine.ts';
@@ -13,7 +14,7 @@ import type { HostService } from '../host/host-service.ts';
 import { releaseDataKey } from '../kms/release.ts';
 import { type CheckedModel, openWeights, type Weights } from '../model.ts';
 import type { Nsm } from '../nsm/client.ts';
-import type { BootStep, Platform } from '../platform.ts';
+import type { Platform } from '../platform.ts';
 import type { EngineUids } from './engine-uids.ts';
 import type { ServedModel } from './model-set.ts';
 

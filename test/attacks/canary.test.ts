@@ -3,7 +3,7 @@
  * environment and command line of every process, every file and every printed line searched at every step.
  */
 import { beforeAll, describe, expect, it } from 'vitest';
-import { BOOT_STEPS } from '../../enclave/platform.ts';
+import { BOOT_STEPS } from '../../shared/telemetry.ts';
 import { MAY_LOOK_INTO_PROCESSES } from '../support/memory-scan.ts';
 import { type Searched, searchTheStory } from './canary/story.ts';
 import type { Found, Holder } from './canary/watch.ts';

@@ -1,9 +1,8 @@
 import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
-import { BOOT_STEPS } from '../../enclave/platform.ts';
 import { Report } from '../../enclave/report.ts';
 import type { RequestEvent } from '../../enclave/serve/server.ts';
 import { TELEMETRY_EVENTS, type TelemetryEvent } from '../../shared/deployment/deployment.ts';
-import { isTelemetryLine, type TelemetryLine } from '../../shared/telemetry.ts';
+import { BOOT_STEPS, isTelemetryLine, type TelemetryLine } from '../../shared/telemetry.ts';
 
 const FLUSH_MS = 10_000;
 let sent: TelemetryLine[];

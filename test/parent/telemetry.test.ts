@@ -17,7 +17,7 @@ describe("the enclave's counters", () => {
 
   it('do not come from boot lines, whose durations are not to be added', () => {
     const counters = new Counters();
-    countTelemetry(counters, { event: 'boot', fields: { step: 'listening', durationMs: 12 } });
+    countTelemetry(counters, { event: 'boot', fields: { step: 'serving', durationMs: 12 } });
     expect(counters.snapshot()).toEqual({ 'telemetry.boot': 1 });
   });
 

@@ -65,6 +65,7 @@ describe('a telemetry line', () => {
   });
 
   it.each([
+    ['boot', 'step', 'iris'],
     ['durations', 'kind', 'iris'],
     ['deny-list', 'outcome', 'alice'],
   ] as const)('of %s has for %s one of a list of words', (event, field, word) => {

@@ -205,16 +205,16 @@ describe('what the enclave takes from a hostile parent: credentials', () => {
 });
 
 describe('telemetry', () => {
-  const line = { event: 'boot', fields: { step: 'kms' } } as const;
+  const line = { event: 'boot', fields: { step: 'serving' } } as const;
 
   it('leaves in order, in batches', async () => {
     const sent: string[] = [];
     const queue = telemetryQueue(fakeHttp(async (body) => void sent.push(body)));
     queue.send([line]);
-    queue.send([{ event: 'boot', fields: { step: 'engine', durationMs: 3 } }, line]);
+    queue.send([{ event: 'boot', fields: { step: 'engine-loaded', durationMs: 3 } }, line]);
     await eventually(() => sent).toEqual([
       JSON.stringify({ lines: [line] }),
-      JSON.stringify({ lines: [{ event: 'boot', fields: { step: 'engine', durationMs: 3 } }, line] }),
+      JSON.stringify({ lines: [{ event: 'boot', fields: { step: 'engine-loaded', durationMs: 3 } }, line] }),
     ]);
     expect(queue.dropped).toBe(0);
   });

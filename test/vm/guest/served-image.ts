@@ -5,8 +5,8 @@ import { once } from 'node:events';
 import { readdirSync, readFileSync, statSync } from 'node:fs';
 import { join } from 'node:path';
 import { connect } from '../../../client/connect.ts';
-import { BOOT_STEPS } from '../../../enclave/platform.ts';
 import { pcrOfMeasuredBytes } from '../../../shared/pcr.ts';
+import { BOOT_STEPS } from '../../../shared/telemetry.ts';
 import { check } from './check.ts';
 import { MODEL, type Outside } from './outside.ts';
 
