@@ -17,7 +17,7 @@ export interface AskedReview {
   readonly context: Uint8Array | undefined;
   readonly suppressions: Uint8Array | undefined;
   readonly release: Release | undefined;
-  /** Suppressions have a last day. */
+  /** Suppressions have a last day, and conditions of a policy may have dates. */
   readonly at: Date;
 }
 
@@ -39,7 +39,7 @@ export function reviewAgain(asked: AskedReview): ReviewedAgain {
     ...(context !== undefined && { supplied: parseSupplied(context) }),
     ...(suppressions !== undefined && { suppressions: parseSuppressions(suppressions) }),
     ...(release !== undefined && { releases: new Map([[nameOfRelease(release), pcrsOf(release)]]) }),
-    today: at.toISOString(),
+    now: at,
     inputs: Object.entries(files).flatMap(([kind, bytes]) =>
       bytes === undefined ? [] : [{ kind, name: `${kind}.json`, sha256: sha256Of(bytes) }],
     ),

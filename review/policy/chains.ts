@@ -10,6 +10,8 @@ import { matchPrincipals } from '../../shared/policy/principals.ts';
 import type { Analysis } from './analysis.ts';
 import { type Caller, granteeCaller, namedPrincipals } from './requests/callers.ts';
 import { isOfOthers } from './requests/domains.ts';
+import { instantsOf, isTimeKey, readsTime } from './requests/time.ts';
+import type { World } from './requests/world.ts';
 import type { Escape } from './verdict.ts';
 
 export interface Chain {
@@ -32,7 +34,7 @@ export function chainsOf(analysis: Analysis, escapes: readonly Escape[]): Chain[
   const starts = [...known, ...trustedByName(analysis)];
   const chains = new Map<string, Chain>();
   for (const from of starts) {
-    for (const roles of pathsFrom(from, trustPolicies, world.accountId)) {
+    for (const roles of pathsFrom(from, world)) {
       const last = roles.at(-1) ?? '';
       for (const target of targets) {
         const { arn, accountId } = target.caller.identity;
@@ -82,15 +84,15 @@ function targetsOf({ administrators, unattested }: Analysis, escapes: readonly E
 }
 
 /** Names of roles along every way of at most six steps that visits no role twice. */
-function pathsFrom(from: Caller, trust: ReadonlyMap<string, Policy>, accountId: string): string[][] {
+function pathsFrom(from: Caller, { trustPolicies, accountId, now }: World): string[][] {
   const paths: string[][] = [];
   const seen = new Set<string>();
   let edge: { caller: Caller; path: string[] }[] = [{ caller: from, path: [] }];
   for (let step = 0; step < 6 && edge.length > 0; step += 1) {
     const next: typeof edge = [];
     for (const { caller, path } of edge) {
-      for (const [name, policy] of trust) {
-        if (seen.has(name) || !mayAssume(caller, policy)) continue;
+      for (const [name, policy] of trustPolicies) {
+        if (seen.has(name) || !mayAssume(caller, policy, now)) continue;
         seen.add(name);
         const longer = [...path, name];
         paths.push(longer);
@@ -105,16 +107,22 @@ function pathsFrom(from: Caller, trust: ReadonlyMap<string, Policy>, accountId: 
 }
 
 /**
- * Whether the trust policy names the caller. What its conditions ask of the caller's identity is checked; the others
- * can be met, so a Deny holds back only without them. That it trusts the whole account leaves it to IAM, which then is
+ * Whether the trust policy names the caller. What its conditions ask of the caller's identity and of the time is checked;
+ * the others can be met, so a Deny holds back only without them. That it trusts the whole account leaves it to IAM, which then is
  * what has to be looked at.
  */
-function mayAssume({ identity, isStranger }: Caller, { statements, version }: Policy): boolean {
+function mayAssume({ identity, isStranger }: Caller, { statements, version }: Policy, now: Date): boolean {
   const context = contextOf({ principal: identity, action: 'kms:Decrypt', keyArn: '*' });
   const possible = (condition: Condition): boolean => {
     const key = asciiLower(condition.key);
     if (context.has(key)) return evaluateCondition(condition, version, context).holds;
     return !(isStranger && isOfOthers(key)) || evaluateCondition(condition, version, context).holds;
+  };
+  const someDay = (conditions: readonly Condition[]): boolean => {
+    const about = conditions.filter((one) => isTimeKey(one.key) && readsTime(one));
+    return instantsOf(about, now).some(({ entries }) =>
+      about.every((one) => evaluateCondition(one, version, entries).holds),
+    );
   };
   const matching = statements.filter(
     ({ actions, principals, effect }) =>
@@ -125,5 +133,7 @@ function mayAssume({ identity, isStranger }: Caller, { statements, version }: Po
       accountOfIdentityArn(identity.arn) !== undefined,
   );
   if (matching.some(({ effect, conditions }) => effect === 'Deny' && conditions.length === 0)) return false;
-  return matching.some(({ effect, conditions }) => effect === 'Allow' && conditions.every(possible));
+  return matching.some(
+    ({ effect, conditions }) => effect === 'Allow' && conditions.every(possible) && someDay(conditions),
+  );
 }

@@ -7,6 +7,7 @@ import type { Condition, Policy, Statement } from '../../shared/policy/model.ts'
 import { parseOperator } from '../../shared/policy/operators.ts';
 import { deletedPrincipals } from './requests/callers.ts';
 import { isKnownKmsKey } from './requests/domains.ts';
+import { isTimeKey, readsTime } from './requests/time.ts';
 
 export interface OpenPoint {
   readonly point: string;
@@ -27,29 +28,50 @@ export function openPointsOf(policy: Policy): OpenPoint[] {
     ...policy.statements.flatMap(otherResources),
     ...hostRegisters(policy),
     ...policy.statements.flatMap((statement) => userIds(policy, statement)),
+    ...policy.statements.flatMap((statement) => timesAsText(policy, statement)),
   ];
 }
 
 /** The ids of roles and users are not in a policy, and the name of a session is whoever's who assumes the role. */
 function userIds(policy: Policy, statement: Statement): OpenPoint[] {
-  const { effect, index, conditions, line } = statement;
+  const { index, conditions } = statement;
   const about = conditions.filter(
     ({ key, operator }) => asciiLower(key) === 'aws:userid' && operator.comparison !== 'null',
   );
   if (about.length === 0) return [];
-  const others = conditions.filter((one) => !about.includes(one));
-  const never = condition('Bool', 'aws:SecureTransport', ['false'], line);
   return [
     {
       point: 'aws:userid holds the unique id of a role or user and a session name, which are not supplied.',
       held: 'No caller here has it.',
       statement: index,
-      otherwise: replaced(policy, {
-        ...statement,
-        conditions: effect === 'Allow' ? others : [...conditions, never],
-      }),
+      otherwise: weakened(policy, statement, about),
     },
   ];
+}
+
+/** A time compared as text: which text AWS makes of it, and so whether there is an hour that fits, is not documented. */
+function timesAsText(policy: Policy, statement: Statement): OpenPoint[] {
+  const about = statement.conditions.filter((one) => isTimeKey(one.key) && !readsTime(one));
+  if (about.length === 0) return [];
+  return [
+    {
+      point: `${about.map(({ key, operator }) => `${operator.name} on ${key}`).join(', ')} does not compare it as a time.`,
+      held: 'It is compared as text, at the times that other conditions tell apart.',
+      statement: statement.index,
+      otherwise: weakened(policy, statement, about),
+    },
+  ];
+}
+
+/** As somebody would read it who gets the most: an Allow without the conditions, a Deny that never fires. */
+function weakened(policy: Policy, statement: Statement, about: readonly Condition[]): Policy {
+  const { effect, conditions, line } = statement;
+  const never = condition('Bool', 'aws:SecureTransport', ['false'], line);
+  return replaced(policy, {
+    ...statement,
+    conditions:
+      effect === 'Allow' ? conditions.filter((one) => !about.includes(one)) : [...conditions, never],
+  });
 }
 
 /** NotPrincipal with Deny that lists a role without its account and session. */

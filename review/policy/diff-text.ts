@@ -1,10 +1,11 @@
 /** Changes between two policies for people: first a sentence, then who gains and who loses what. */
 import { isAttestable } from '../../shared/policy/actions.ts';
 import type { PolicyChange, PolicyDiff } from './diff.ts';
+import { isAtOnce } from './findings/witness.ts';
 
 const NAMED_MAX = 4;
 /** Condition keys of every request to a key: no reason for another answer. */
-const FACTS = /^(aws:SecureTransport|kms:(KeyOrigin|KeySpec|KeyUsage|MultiRegion))$/i;
+const FACTS = /^(aws:SecureTransport|aws:EpochTime|kms:(KeyOrigin|KeySpec|KeyUsage|MultiRegion))$/i;
 
 /** `role Other gains kms:Decrypt without a document; role KeyAdmin loses kms:PutKeyPolicy.` */
 export function diffSentence({ changes, requests, principals, gaveUp }: PolicyDiff): string {
@@ -43,7 +44,7 @@ export function diffText(
   ] as const) {
     const own = diff.changes.filter((change) => change.direction === direction);
     if (own.length === 0) continue;
-    lines.push(title, '', ...own.flatMap((change) => changeLines(change, names)));
+    lines.push(title, '', ...own.flatMap((change) => changeLines(change, names, diff.at)));
   }
   lines.push(
     `Asked: ${diff.requests.toLocaleString('en')} requests, each under both policies, of ${diff.principals.length} principals with ${diff.attestations.length} kinds of attestation documents and without one.`,
@@ -52,12 +53,16 @@ export function diffText(
   return `${lines.map(plain).join('\n')}\n`;
 }
 
-function changeLines(change: PolicyChange, { before, after }: { before: string; after: string }): string[] {
+function changeLines(
+  change: PolicyChange,
+  { before, after }: { before: string; after: string },
+  at: string,
+): string[] {
   const { principals, attestations, actions, extent, witness, direction } = change;
   const context = [
     ...Object.entries(witness.encryptionContext).map(([key, value]) => `encryption context ${key}=${value}`),
     ...Object.entries(witness.context)
-      .filter(([key]) => !FACTS.test(key))
+      .filter(([key, values]) => !FACTS.test(key) && !isAtOnce(key, values, at))
       .map(([key, values]) => `${key}=${values.join(',')}`),
     ...Object.entries(witness.principal.tags).map(([key, value]) => `tag ${key}=${value}`),
   ];

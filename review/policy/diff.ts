@@ -16,6 +16,7 @@ import { Asker, freshValue, type Question } from './requests/ask.ts';
 import { type Attestation, attestationsOf } from './requests/attestations.ts';
 import { type Caller, callersOf, WITH_IAM } from './requests/callers.ts';
 import { ABSENT, actionHasKey, type Values, valuesFor } from './requests/domains.ts';
+import { instantsOf, isTimeKey } from './requests/time.ts';
 import type { World } from './requests/world.ts';
 import { type WorldInput, worldOf } from './world-of.ts';
 
@@ -43,6 +44,8 @@ export interface PolicyDiff {
   /** Gained before lost; plaintext without a document first. Empty: every request has the same answer. */
   readonly changes: readonly PolicyChange[];
   readonly requests: number;
+  /** ISO 8601. Requests of this time and of any later were asked. */
+  readonly at: string;
   readonly principals: readonly string[];
   readonly attestations: readonly string[];
   /** True if a search was given up: then "no change" is no answer. */
@@ -70,6 +73,7 @@ export function diffPolicies({ before, after, ...input }: DiffInput): PolicyDiff
   return {
     changes: grouped(comparer.found),
     requests: comparer.requests,
+    at: input.now.toISOString(),
     principals: callers.map(({ name }) => name),
     attestations: attestations.map(({ name }) => name),
     gaveUp: comparer.gaveUp || isCut,
@@ -208,6 +212,12 @@ class Comparer {
         }
         continue;
       }
+      if (isTimeKey(lower)) {
+        for (const { entries } of instantsOf(this.#conditions, this.#world.now)) {
+          yield [...entries].reduce((one, [name, values]) => withKeys(one, [name], values), request);
+        }
+        continue;
+      }
       if (DERIVED.test(lower) || fixed?.[lower] !== undefined || !actionHasKey(action, lower)) continue;
       const values = valuesFor(this.#about(lower));
       const context = ENCRYPTION_CONTEXT.exec(key)?.[1];
@@ -256,7 +266,8 @@ function withTag(request: PolicyRequest, name: string, value: string | undefined
 
 function keyOf({ context, encryptionContext, principal }: PolicyRequest): string {
   const sorted = (map: ReadonlyMap<string, unknown> | undefined) => [...(map ?? [])].toSorted();
-  return JSON.stringify([sorted(context), sorted(encryptionContext), sorted(principal.tags)]);
+  const keys = new Map([...(context ?? [])].map(([name, values]) => [asciiLower(name), values]));
+  return JSON.stringify([sorted(keys), sorted(encryptionContext), sorted(principal.tags)]);
 }
 
 /** As the request has them, which may be a neighbour of the one that was found. */

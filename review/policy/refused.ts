@@ -42,7 +42,7 @@ export function refusedReport(request: PolicyReviewRequest, error: PolicyError):
     if (isDuplicate(error)) findings.add('duplicate-key', 'high', undefined, { why, remedy });
   }
   tellAdministrators(request, findings, read);
-  const all = applySuppressions(findings.list(), request.suppressions ?? [], request.today);
+  const all = applySuppressions(findings.list(), request.suppressions ?? [], request.now);
   const codes: FindingCode[] = ['malformed-policy'];
   return {
     schema: REPORT_SCHEMA,
@@ -76,6 +76,7 @@ export function refusedReport(request: PolicyReviewRequest, error: PolicyError):
       keyArn: request.keyArn ?? '',
       hostRoleFrom: (request.hostRoleArns ?? []).length > 0 ? 'given' : 'unknown',
       keyArnFrom: request.keyArn === undefined ? 'inferred' : 'given',
+      at: request.now.toISOString(),
     },
     inputs: request.inputs ?? [],
   };
@@ -105,6 +106,7 @@ function tellAdministrators(
     keyPolicy,
     reviewed: request.reviewed,
     hostRoleArns: request.hostRoleArns ?? [],
+    now: request.now,
     ...(request.keyArn === undefined ? {} : { keyArn: request.keyArn }),
     ...(request.supplied === undefined ? {} : { supplied: request.supplied }),
   });

@@ -1,5 +1,6 @@
 /** The report for a terminal: the verdict, the findings with their lines, then what was not seen and what was checked. */
 import { FINDING_RULES } from './codes.ts';
+import { isAtOnce } from './findings/witness.ts';
 import type { Finding, PolicyReviewReport, Severity, Witness } from './report.ts';
 
 const COLOURS: Readonly<Record<Severity, string>> = {
@@ -10,6 +11,8 @@ const COLOURS: Readonly<Record<Severity, string>> = {
   info: '2',
 };
 const FRAME_LINES_MAX = 14;
+const FACTS =
+  /^(?:aws:SecureTransport|aws:RequestedRegion|aws:EpochTime|kms:Key(?:Origin|Usage|Spec)|kms:MultiRegion)$/;
 
 export function policyReviewText(report: PolicyReviewReport, colour: boolean): string {
   const paint = (severity: Severity, text: string) =>
@@ -21,7 +24,7 @@ export function policyReviewText(report: PolicyReviewReport, colour: boolean): s
     `Verdict   ${paint(severity, verdict)} (${severity})`,
     `Policy    ${policy.name}`,
   ];
-  const { registers, hostRoleArns, keyArn } = report.reviewed;
+  const { registers, hostRoleArns, keyArn, at } = report.reviewed;
   if (registers.PCR0 !== undefined) lines.push(`Image     PCR0 ${registers.PCR0}`);
   if (hostRoleArns.length > 0) lines.push(`Host      ${hostRoleArns.join(', ')}`);
   if (keyArn !== '') lines.push(`Key       ${keyArn}`);
@@ -34,7 +37,7 @@ export function policyReviewText(report: PolicyReviewReport, colour: boolean): s
       finding.severity !== 'info' &&
       (!framed.has(index) || (finding.location?.conditionLines.length ?? 0) > 0);
     if (isFramed) framed.add(index);
-    lines.push('', ...findingLines(finding, isFramed ? source : [], paint));
+    lines.push('', ...findingLines(finding, isFramed ? source : [], at, paint));
   }
   lines.push(
     ...suppressionLines(report),
@@ -65,6 +68,7 @@ export function policyReviewText(report: PolicyReviewReport, colour: boolean): s
 function findingLines(
   finding: Finding,
   source: readonly string[],
+  at: string,
   paint: (severity: Severity, text: string) => string,
 ): string[] {
   const { severity, code, location, statement, why, witness, remedy } = finding;
@@ -75,7 +79,7 @@ function findingLines(
   ];
   if (location !== null)
     lines.push(...frame(location.line, location.endLine, location.conditionLines, source));
-  if (witness !== null) lines.push(...witnessLines(witness));
+  if (witness !== null) lines.push(...witnessLines(witness, at));
   lines.push(`  Remedy: ${remedy.text}`);
   for (const operation of remedy.patch) lines.push(`    ${JSON.stringify(operation)}`);
   return lines;
@@ -107,20 +111,13 @@ function printable(text: string, maxLength = LINE_MAX): string {
   return plain.length > maxLength ? `${plain.slice(0, maxLength)}…` : plain;
 }
 
-function witnessLines({
-  principal,
-  action,
-  attestation,
-  context,
-  encryptionContext,
-  answer,
-  then,
-  decidedBy,
-}: Witness): string[] {
+function witnessLines(
+  { principal, action, attestation, context, encryptionContext, answer, then, decidedBy }: Witness,
+  at: string,
+): string[] {
   const with_ = attestation === null ? 'without a document' : `with the document of ${attestation.name}`;
   const shown = Object.entries(context).filter(
-    ([key]) =>
-      !/^(?:aws:SecureTransport|aws:RequestedRegion|kms:Key(?:Origin|Usage|Spec)|kms:MultiRegion)$/.test(key),
+    ([key, values]) => !FACTS.test(key) && !isAtOnce(key, values, at),
   );
   const details = [
     ...shown.map(([key, values]) => `${key} = ${values.join(', ')}`),

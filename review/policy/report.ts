@@ -218,6 +218,8 @@ export interface ReviewedImage {
   /** Whether role and key were given or are read out of the policy. */
   readonly hostRoleFrom: 'given' | 'inferred' | 'unknown';
   readonly keyArnFrom: 'given' | 'inferred';
+  /** ISO 8601. Requests of this time and of any later are asked for. */
+  readonly at: string;
 }
 
 export interface ReviewInput {

@@ -52,8 +52,8 @@ export interface PolicyReviewRequest {
   /** Other releases, by name, so that digests can be named. */
   readonly releases?: ReadonlyMap<string, KnownRegisters>;
   readonly suppressions?: readonly Suppression[];
-  /** Today, ISO 8601, for suppressions that expire. */
-  readonly today: string;
+  /** When it is: no request is made before it, and suppressions expire. */
+  readonly now: Date;
   readonly profile?: 'strict';
   readonly inputs?: readonly ReviewInput[];
 }
@@ -78,6 +78,7 @@ function reviewParsed(request: PolicyReviewRequest, keyPolicy: Policy): PolicyRe
       keyPolicy: other,
       reviewed,
       hostRoleArns: request.hostRoleArns ?? [],
+      now: request.now,
       ...(request.keyArn === undefined ? {} : { keyArn: request.keyArn }),
       ...(supplied === undefined ? {} : { supplied }),
       ...(releases === undefined ? {} : { releases }),
@@ -91,7 +92,7 @@ function reviewParsed(request: PolicyReviewRequest, keyPolicy: Policy): PolicyRe
     (other, deletedMayExist) => judge(analyse(worldFor(other), deletedMayExist)).verdict,
   );
   const all = findingsOf(request, analysis, judgement, places, isListOfStatements(text));
-  const { findings, suppressions } = applySuppressions(all, request.suppressions ?? [], request.today);
+  const { findings, suppressions } = applySuppressions(all, request.suppressions ?? [], request.now);
   const { world } = analysis;
   const evidence = evidenceOf(all, keyPolicy, world.grants);
   const verdict =
@@ -122,6 +123,7 @@ function reviewParsed(request: PolicyReviewRequest, keyPolicy: Policy): PolicyRe
             ? 'inferred'
             : 'unknown',
       keyArnFrom: world.keyIsGiven ? 'given' : 'inferred',
+      at: request.now.toISOString(),
     },
     inputs: request.inputs ?? [],
   };

@@ -70,13 +70,12 @@ function isDay(text: string): boolean {
   return !Number.isNaN(at.getTime()) && at.toISOString().startsWith(text);
 }
 
-/** `today` is an ISO 8601 date or time. */
 export function applySuppressions(
   findings: readonly Finding[],
   suppressions: readonly Suppression[],
-  today: string,
+  now: Date,
 ): { readonly findings: readonly Finding[]; readonly suppressions: readonly AppliedSuppression[] } {
-  const day = today.slice(0, 10);
+  const day = now.toISOString().slice(0, 10);
   const suppressed = new Set<Finding>();
   const applied = suppressions.map(({ code, statement, reason, owner, expires }): AppliedSuppression => {
     const base = { code, statement: statement ?? null, reason, owner, expires };

@@ -16,6 +16,7 @@ export interface WorldInput {
   readonly keyArn?: string;
   readonly supplied?: Supplied;
   readonly releases?: ReadonlyMap<string, KnownRegisters>;
+  readonly now: Date;
 }
 
 /** The account and key that examples of AWS's documentation have. */
@@ -23,7 +24,7 @@ const UNKNOWN_ACCOUNT = '111122223333';
 const UNKNOWN_KEY = '1234abcd-12ab-34cd-56ef-1234567890ab';
 
 export function worldOf(input: WorldInput): World {
-  const { keyPolicy, reviewed, hostRoleArns, supplied, releases } = input;
+  const { keyPolicy, reviewed, hostRoleArns, supplied, releases, now } = input;
   const given = input.keyArn ?? supplied?.keyMetadata?.arn;
   const keyArn = given ?? inferKeyArn(keyPolicy, hostRoleArns);
   const hostArns = hostRoleArns.length > 0 ? hostRoleArns : inferHosts(keyPolicy);
@@ -41,6 +42,7 @@ export function worldOf(input: WorldInput): World {
     grants: supplied?.grants ?? [],
     metadata: supplied?.keyMetadata ?? {},
     releases: releases ?? new Map(),
+    now,
   };
 }
 

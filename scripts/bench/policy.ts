@@ -69,7 +69,7 @@ function timed(bytes: Uint8Array): { readonly processorMs: number; readonly cloc
   reviewPolicy({
     policy: { name: 'policy.json', bytes },
     reviewed: [{ name: 'the reviewed image', registers }],
-    today: '2026-01-01',
+    now: new Date('2026-01-01T00:00:00Z'),
   });
   const { user, system } = process.cpuUsage(processor);
   return { processorMs: (user + system) / 1_000, clockMs: performance.now() - clock };

@@ -76,6 +76,7 @@ given up before it found a change.
       after: parsePolicy(await readSmallFile(newPath, POLICY_MAX_BYTES), 'key'),
       reviewed: await readReviewed(images, values.deployment, inputs, io),
       hostRoleArns: values.role,
+      now: new Date(),
       ...(values.key === undefined ? {} : { keyArn: values.key }),
       ...(supplied === undefined ? {} : { supplied }),
       releases: await readKnownReleases(values.releases, inputs),

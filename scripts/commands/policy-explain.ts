@@ -8,7 +8,7 @@ import { POLICY_MAX_BYTES, parsePolicy } from '../../shared/policy/parse.ts';
 import type { Command } from '../command.ts';
 import { CommandError } from '../errors.ts';
 import { readSmallFile } from '../input-file.ts';
-import { callerOf, conditionKeys, pairs, readAttestation } from '../policy/request-options.ts';
+import { callerOf, conditionKeys, pairs, readAttestation, withTime } from '../policy/request-options.ts';
 
 export const command: Command = {
   name: 'policy explain',
@@ -32,7 +32,8 @@ The request:
   --deployment FILE   running this deployment document, which is PCR16
   --root FILE         trust the document of a simulation with this root
   --encryption-context K=V   (repeatable)
-  --condition-key K=V        another condition key of the request, such as kms:ViaService (repeatable)
+  --condition-key K=V        another condition key of the request, such as kms:ViaService (repeatable); its time
+                             is now unless aws:CurrentTime is given
 
 What else applies:
   --context FILE      iamPolicies by role name, and grants (docs/policy-review.md section 6)
@@ -99,12 +100,12 @@ or a policy that cannot be read.
       { attestation: values.attestation, image, pcrs, deployment, root, caller },
       io,
     );
-    const asked = conditionKeys(values['condition-key']);
+    const asked = withTime(conditionKeys(values['condition-key']), new Date());
     const request: PolicyRequest = {
       principal: caller,
       action,
       keyArn,
-      // KMS takes no call without TLS.
+      // KMS takes no call without TLS, and each has a time.
       context: new Map([['aws:SecureTransport', ['true']], ...asked, ...attestation.context]),
       encryptionContext: new Map(pairs('encryption-context', values['encryption-context'])),
     };

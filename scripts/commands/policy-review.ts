@@ -110,7 +110,7 @@ refused, or usage, 3 cannot be decided with what was supplied.
       ...(supplied === undefined ? {} : { supplied }),
       releases,
       suppressions,
-      today: at.toISOString(),
+      now: at,
       ...(values.profile === undefined ? {} : { profile: 'strict' as const }),
       inputs: inputs.list,
     });

@@ -6,8 +6,9 @@ import { parseAttestationDocument } from '../../shared/attestation/parse.ts';
 import { verifyAttestationDocument } from '../../shared/attestation/verify.ts';
 import { DEPLOYMENT_PCR, pcrOfMeasuredBytes, pcrOfText, zeroPcr } from '../../shared/pcr.ts';
 import { accountOfIdentityArn, accountOfRootArn } from '../../shared/policy/arn.ts';
-import { attestationContext } from '../../shared/policy/context.ts';
+import { attestationContext, timeContext } from '../../shared/policy/context.ts';
 import type { CallerIdentity } from '../../shared/policy/model.ts';
+import { parseDate } from '../../shared/policy/operators.ts';
 import type { CommandIo } from '../command.ts';
 import { readDeploymentFile } from '../deployment-file.ts';
 import { CommandError } from '../errors.ts';
@@ -175,4 +176,22 @@ export function conditionKeys(texts: readonly string[]): Map<string, readonly st
     keys.set(name, [...(keys.get(name) ?? []), value]);
   }
   return keys;
+}
+
+const TIME_KEY = /^aws:(?:currenttime|epochtime)$/i;
+
+/** The keys with both spellings of the request's one time: what is given of it, or now. Throws CommandError USAGE. */
+export function withTime(
+  keys: ReadonlyMap<string, readonly string[]>,
+  now: Date,
+): Map<string, readonly string[]> {
+  const [given, ...more] = [...keys].flatMap(([name, values]) => (TIME_KEY.test(name) ? values : []));
+  const ms = given === undefined ? Math.floor(now.getTime() / 1000) * 1000 : parseDate(given);
+  if (Number.isNaN(ms) || more.length > 0) {
+    throw new CommandError(
+      'USAGE',
+      `A request has one time: give aws:CurrentTime or aws:EpochTime once, as 2027-01-31T12:00:00Z or in seconds since 1970.`,
+    );
+  }
+  return new Map([...[...keys].filter(([name]) => !TIME_KEY.test(name)), ...timeContext(new Date(ms))]);
 }

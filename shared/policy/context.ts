@@ -38,6 +38,14 @@ export function attestationContext(pcrs: ReadonlyMap<number, Uint8Array>): Map<s
   return entries;
 }
 
+/** The entries that every request has by the clock of AWS, to the second unless `at` is between two. */
+export function timeContext(at: Date): [name: string, values: readonly string[]][] {
+  return [
+    ['aws:CurrentTime', [at.toISOString().replace(/\.000Z$/, 'Z')]],
+    ['aws:EpochTime', [String(Math.floor(at.getTime() / 1000))]],
+  ];
+}
+
 /** The same for a NitroTPM document of an instance: `kms:RecipientAttestation:NitroTPMPCRn`, no ImageSha384. */
 export function nitroTpmAttestationContext(
   pcrs: ReadonlyMap<number, Uint8Array>,

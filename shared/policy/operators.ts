@@ -161,14 +161,14 @@ function compare(order: Order, found: number, expected: number): boolean {
   }
 }
 
-function parseNumber(text: string): number {
+export function parseNumber(text: string): number {
   return /^[+-]?\d+(\.\d+)?$/.test(text) ? Number(text) : Number.NaN;
 }
 
 const DATE = /^\d{4}-\d\d-\d\d(T\d\d:\d\d(:\d\d(\.\d+)?)?(Z|[+-]\d\d:?\d\d))?$/;
 
 /** Milliseconds. ISO 8601 (W3C profile) or seconds since 1970, as IAM accepts both. */
-function parseDate(text: string): number {
+export function parseDate(text: string): number {
   if (/^\d{1,12}$/.test(text)) return Number(text) * 1000;
   return DATE.test(text) ? Date.parse(text) : Number.NaN;
 }

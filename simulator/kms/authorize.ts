@@ -2,7 +2,7 @@
  * Whether a caller may do what it asks, by the engine that the policy reviewer uses too (docs/policy.md). What
  * the engine cannot know is added here: facts of the connection, the key and the operation's parameters.
  */
-import { attestationContext } from '../../shared/policy/context.ts';
+import { attestationContext, timeContext } from '../../shared/policy/context.ts';
 import { decide } from '../../shared/policy/decide.ts';
 import type { Decision, Policy } from '../../shared/policy/model.ts';
 import { parsePolicy } from '../../shared/policy/parse.ts';
@@ -80,14 +80,13 @@ export function decideCall(
   );
 }
 
-function connectionContext({ at, world, sourceIp, userAgent }: Call): [string, string[]][] {
+function connectionContext({ at, world, sourceIp, userAgent }: Call): [string, readonly string[]][] {
   return [
     ['aws:SecureTransport', ['true']],
     ['aws:SourceIp', [sourceIp]],
     ['aws:UserAgent', [userAgent]],
     ['aws:RequestedRegion', [world.region]],
-    ['aws:CurrentTime', [`${at.toISOString().slice(0, 19)}Z`]],
-    ['aws:EpochTime', [String(Math.floor(at.getTime() / 1000))]],
+    ...timeContext(new Date(Math.floor(at.getTime() / 1000) * 1000)),
   ];
 }
 

@@ -57,6 +57,11 @@ function attestationOf(
   };
 }
 
+/** Every request has a time; one that is made at once needs none to be told. `at` is the review's, ISO 8601. */
+export function isAtOnce(key: string, values: readonly string[], at: string): boolean {
+  return key === 'aws:CurrentTime' && values[0] === `${at.slice(0, 19)}Z`;
+}
+
 export function decidedBy({ decisive }: Decision): DecidedBy[] {
   return decisive.map(({ policy, statement, line }) => ({
     policy,
@@ -69,6 +74,8 @@ const SPELLINGS: ReadonlyMap<string, string> = new Map(
   [
     'aws:SecureTransport',
     'aws:RequestedRegion',
+    'aws:CurrentTime',
+    'aws:EpochTime',
     'aws:MultiFactorAuthPresent',
     'aws:SourceIp',
     'aws:SourceVpce',

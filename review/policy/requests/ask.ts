@@ -4,7 +4,7 @@
  */
 import { expandActions, isAttestable } from '../../../shared/policy/actions.ts';
 import { evaluateCondition } from '../../../shared/policy/conditions.ts';
-import { contextOf } from '../../../shared/policy/context.ts';
+import { contextOf, timeContext } from '../../../shared/policy/context.ts';
 import { decide } from '../../../shared/policy/decide.ts';
 import { asciiLower, partsMatch } from '../../../shared/policy/glob.ts';
 import type {
@@ -33,6 +33,7 @@ import {
   valuesFor,
 } from './domains.ts';
 import { type Assignment, type Budget, type Clause, SearchTooLarge, solve } from './solve.ts';
+import { instantsOf, isTimeKey, readsTime, TIME, TIME_KEYS, toSecond } from './time.ts';
 import { isMultiRegion, keyUsage, type World } from './world.ts';
 
 export interface Question {
@@ -109,6 +110,9 @@ export class Asker {
       index.set(key, [...(index.get(key) ?? []), condition]);
     }
     this.#index = index;
+    // A text that is compared as such may come up some day. Of a key policy that is a contested point.
+    if (iam.some(({ conditions }) => conditions.some((one) => isTimeKey(one.key) && !readsTime(one))))
+      this.gaveUp = true;
   }
 
   get sources(): readonly Source[] {
@@ -348,6 +352,7 @@ export class Asker {
         : values.map((value) => choiceOf(variable, [value]));
     }
     if (variable === ENCRYPTION_CONTEXT) return this.#encryptionContexts(question, source);
+    if (variable === TIME) return this.#instants();
     if (!actionHasKey(action, variable)) return [choiceOf(variable, ABSENT)];
     if (variable.startsWith('aws:principaltag/')) {
       const copies = mayCopy ? copyable(attestation) : [];
@@ -402,6 +407,17 @@ export class Asker {
       default:
         return undefined;
     }
+  }
+
+  #instants(): readonly Choice[] {
+    const known =
+      this.#domains.get(TIME) ??
+      instantsOf(
+        TIME_KEYS.flatMap((key) => this.#index.get(key) ?? []),
+        this.world.now,
+      );
+    this.#domains.set(TIME, known);
+    return known;
   }
 
   /** Absent, what the policies name, and something else. */
@@ -576,8 +592,11 @@ function requestOf(
   const context = new Map<string, Values>([['aws:SecureTransport', ['true']]]);
   const tags = new Map(base.principal.tags);
   let encryptionContext: ReadonlyMap<string, string> = new Map();
+  for (const [name, values] of timeContext(toSecond(world.now))) {
+    context.set(name, picks.get(TIME)?.entries.get(asciiLower(name)) ?? values);
+  }
   for (const [variable, choice] of picks) {
-    if (isAttestationKey(variable)) continue;
+    if (isAttestationKey(variable) || variable === TIME) continue;
     if (variable === ENCRYPTION_CONTEXT) {
       encryptionContext = (choice as Choice & { context?: ReadonlyMap<string, string> }).context ?? new Map();
       continue;

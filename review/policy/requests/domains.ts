@@ -7,6 +7,7 @@ import { evaluateCondition } from '../../../shared/policy/conditions.ts';
 import { asciiLower } from '../../../shared/policy/glob.ts';
 import { KMS_CONDITION_KEYS } from '../../../shared/policy/kms-data.ts';
 import type { Condition, PolicyVersion } from '../../../shared/policy/model.ts';
+import { isTimeKey, TIME } from './time.ts';
 
 /** The values of one condition key; empty where the request has no such key. */
 export type Values = readonly string[];
@@ -24,10 +25,11 @@ export const ABSENT: Values = [];
 const PCR0_KEY = 'kms:recipientattestation:pcr0';
 const IMAGE_KEY = 'kms:recipientattestation:imagesha384';
 
-/** What is varied together: the encryption context and its keys are one choice, and so are PCR0 and ImageSha384. */
+/** What is varied together: the encryption context and its keys are one choice, so are PCR0 and ImageSha384, and time. */
 export function variableOf(key: string): string {
   const lower = asciiLower(key);
   if (lower === IMAGE_KEY) return PCR0_KEY;
+  if (isTimeKey(lower)) return TIME;
   return lower.startsWith(`${ENCRYPTION_CONTEXT}:`) || lower === `${ENCRYPTION_CONTEXT}keys`
     ? ENCRYPTION_CONTEXT
     : lower;

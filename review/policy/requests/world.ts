@@ -21,6 +21,8 @@ export interface World {
   readonly trustPolicies: ReadonlyMap<string, Policy>;
   readonly grants: readonly Grant[];
   readonly metadata: KeyMetadata;
+  /** No request is made before it. */
+  readonly now: Date;
   /** KnownRegisters of further images, by the name of their release. */
   readonly releases: ReadonlyMap<string, KnownRegisters>;
 }

@@ -8,6 +8,7 @@ import { generateKeyPolicy, type KeyPolicyInput } from '../../../review/policy/g
 import { codeOf } from '../../../shared/errors.ts';
 import { parsePolicy } from '../../../shared/policy/parse.ts';
 import { describeWithVectors } from '../../vectors.ts';
+import { NOW } from './support.ts';
 
 const ROLE = 'arn:aws:iam::111122223333:role';
 const release = { pcr0: 'd9'.repeat(48), pcr16: 'a1'.repeat(48), modelName: 'iris' };
@@ -44,6 +45,7 @@ const diff = (before: string, after: string) =>
     after: parsePolicy(Buffer.from(after), 'key'),
     reviewed: [],
     hostRoleArns: [],
+    now: NOW,
   });
 const changes = (before: string, after: string): string[] =>
   diff(before, after).changes.map(
@@ -261,6 +263,37 @@ describe('what changes', () => {
         .toSorted();
     for (const other of others)
       expect(turned(changes(generated(), other))).toEqual(changes(other, generated()).toSorted());
+  });
+
+  it('is what is reached at some time from now on, and nothing of the past', () => {
+    const until = (time: string) =>
+      withStatement({
+        Effect: 'Allow',
+        Principal: { AWS: OTHER },
+        Action: 'kms:Encrypt',
+        Resource: '*',
+        Condition: { DateLessThan: { 'aws:CurrentTime': time } },
+      });
+    const [over, open, later] = ['2026-01-01', '2027-01-01', '2028-01-01'].map(until) as [
+      string,
+      string,
+      string,
+    ];
+    expect(changes(generated(), over)).toEqual([]);
+    expect(changes(over, generated())).toEqual([]);
+    expect(changes(generated(), open)).toEqual(['role Other gained all kms:Encrypt with none']);
+    expect(changes(over, open)).toEqual(['role Other gained all kms:Encrypt with none']);
+    // Between the two ends, and not before.
+    expect(changes(open, later)).toEqual(['role Other gained some kms:Encrypt with none']);
+    const [change] = diff(open, later).changes;
+    expect(change?.witness.context).toMatchObject({
+      'aws:CurrentTime': ['2027-01-01T00:00:00Z'],
+      'aws:EpochTime': ['1798761600'],
+    });
+    expect(diffText(diff(open, later), { before: 'a', after: 'b' })).toContain(
+      'aws:CurrentTime=2027-01-01T00:00:00Z',
+    );
+    expect(diffText(diff(over, open), { before: 'a', after: 'b' })).not.toContain('aws:CurrentTime=');
   });
 
   it('is never a gain by a Deny that is added', () => {

@@ -101,6 +101,7 @@ export function reportOf(text: string): PolicyReviewReport {
       keyArn: text,
       hostRoleFrom: 'inferred',
       keyArnFrom: 'inferred',
+      at: text,
     },
     inputs: [{ kind: text, name: text, sha256: sha256(text) }],
   };

@@ -9,7 +9,7 @@ import type { Supplied } from '../../../review/policy/supplied.ts';
 import { CHROMIUM, look, openBrowser } from '../../support/browser.ts';
 import { describeWithVectors } from '../../vectors.ts';
 import { reportOf } from './made-reports.ts';
-import { IMAGE, labelled, requestFor, TODAY } from './support.ts';
+import { IMAGE, labelled, NOW, requestFor } from './support.ts';
 
 const WHEN = { toolVersion: '1.2.3', at: new Date('2026-11-30T12:00:00Z') };
 const htmlOf = (report: PolicyReviewReport) => policyReviewHtml(report, WHEN);
@@ -49,7 +49,7 @@ describe('the page of a real review', () => {
       reviewPolicy({
         policy: { name: 'policy.json', bytes: Buffer.from(text) },
         reviewed: [{ name: 'the reviewed image', registers }],
-        today: TODAY,
+        now: NOW,
       }),
     );
   /** As text, with the tags left out. */
@@ -91,7 +91,7 @@ describe('the page of a real review', () => {
         policy: { name: 'policy.json', bytes: Buffer.from(generated) },
         reviewed: [{ name: 'the reviewed image', registers: { ...image, pcr16: '16'.repeat(48) } }],
         ...(supplied !== undefined && { supplied }),
-        today: TODAY,
+        now: NOW,
       }).checks.find(({ id }) => id === 'outside')?.outcome;
     const seen = { grants: [], trustPolicies: new Map(), iamPolicies: new Map(), notUnderstood: [] };
     expect(outside()).toBe('skipped');

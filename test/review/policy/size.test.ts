@@ -4,7 +4,7 @@ import { expect, it } from 'vitest';
 import { analyse } from '../../../review/policy/analysis.ts';
 import { worldOf } from '../../../review/policy/world-of.ts';
 import { parsePolicy } from '../../../shared/policy/parse.ts';
-import { IMAGE, reviewText } from './support.ts';
+import { IMAGE, NOW, reviewText } from './support.ts';
 
 const MAX_BYTES = 32_768;
 const role = (name: string) => `arn:aws:iam::111122223333:role/${name}`;
@@ -59,6 +59,7 @@ it.each(Object.entries(SHAPES))('%s', (_, make) => {
     keyPolicy,
     reviewed: [{ name: 'the reviewed image', registers: IMAGE }],
     hostRoleArns: [],
+    now: NOW,
   });
   const { asker } = analyse(world);
   expect(asker.questions).toBeLessThan(60_000);

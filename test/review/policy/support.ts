@@ -7,7 +7,7 @@ import { parseSupplied } from '../../../review/policy/supplied.ts';
 
 export const ACCOUNT = '111122223333';
 export const KEY_ARN = `arn:aws:kms:us-east-1:${ACCOUNT}:key/1234abcd-12ab-34cd-56ef-1234567890ab`;
-export const TODAY = '2026-11-30';
+export const NOW = new Date('2026-11-30T12:00:00Z');
 
 export interface LabelledFinding {
   readonly code: string;
@@ -52,7 +52,7 @@ export function requestFor(
     reviewed: [{ name: 'the reviewed image', registers: registersOf(reviewedImage) }],
     keyArn: key,
     ...(context === undefined ? {} : { supplied: parseSupplied(context) }),
-    today: TODAY,
+    now: NOW,
   };
 }
 
@@ -95,7 +95,7 @@ export function reviewText(
     reviewed: [{ name: 'the reviewed image', registers: image }],
     keyArn: KEY_ARN,
     ...(context === undefined ? {} : { supplied: parseSupplied(Buffer.from(JSON.stringify(context))) }),
-    today: TODAY,
+    now: NOW,
     ...more,
   });
 }

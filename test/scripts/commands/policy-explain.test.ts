@@ -57,6 +57,8 @@ const answer = async (...args: string[]) => {
   return { exit, ...JSON.parse(stdout) };
 };
 
+const time = (text: string) => ['--condition-key', `aws:CurrentTime=${text}`];
+
 describe('strongroom policy explain', () => {
   it('names the statement that allows, with its line, and PCR3 is the caller’s role', async () => {
     const { stdout, exit } = await run(policy, ...reviewed);
@@ -215,6 +217,27 @@ describe('strongroom policy explain', () => {
     expect(stdout).not.toContain('\u001b');
   });
 
+  it('asks for now, or for one given time under both of its names', async () => {
+    const window = (Condition: object) =>
+      file('window.json', {
+        Version: '2012-10-17',
+        Statement: [
+          { Effect: 'Allow', Principal: { AWS: HOST }, Action: 'kms:Decrypt', Resource: '*', Condition },
+        ],
+      });
+    const explained = async (Condition: object, ...args: string[]) => {
+      const { stdout } = await run(window(Condition), '--principal', HOST, ...args, '--json');
+      return JSON.parse(stdout).answer;
+    };
+    const over = { DateLessThan: { 'aws:CurrentTime': '2026-01-01T00:00:00Z' } };
+    const begun = { NumericGreaterThan: { 'aws:EpochTime': '1767225600' } };
+    expect(await explained(over)).toBe('deny');
+    expect(await explained(begun)).toBe('allow');
+    expect(await explained(over, ...time('2025-12-31T23:59:59Z'))).toBe('allow');
+    expect(await explained(begun, ...time('2025-12-31'))).toBe('deny');
+    expect(await explained(over, '--condition-key', 'AWS:EpochTime=1767225599')).toBe('allow');
+  });
+
   it.each<[string, string[], string]>([
     ['no policy', [], 'USAGE'],
     ['no principal', [policy], 'USAGE'],
@@ -231,6 +254,8 @@ describe('strongroom policy explain', () => {
       [policy, '--principal', HOST, '--condition-key', 'kms:RecipientAttestation:PCR0=x'],
       'USAGE',
     ],
+    ['two times', [policy, '--principal', HOST, ...time('2027-01-31'), ...time('2027-02-01')], 'USAGE'],
+    ['a time that is none', [policy, '--principal', HOST, ...time('soon')], 'USAGE'],
     ['a condition key without value', [policy, '--principal', HOST, '--condition-key', 'x'], 'USAGE'],
     ['a policy that is none', [pcrs, '--principal', HOST], 'POLICY_ELEMENT'],
     ['an answer that nobody gives', [policy, '--principal', HOST, '--expect', 'maybe'], 'USAGE'],
