@@ -73,11 +73,10 @@ export function labelWeights(): Float32Array {
   return Float32Array.from({ length: TEXT_WIDTH * TEXT_LABELS }, (_, index) => Math.cos(index));
 }
 
-const TABLE = floatInitializer(
-  'token_vectors',
-  [VOCABULARY.length, TEXT_WIDTH],
-  VOCABULARY.flatMap((_, id) => [...tokenVector(id)]),
-);
+function vectorsOf(tokens: number): OnnxInitializer {
+  const rows = Array.from({ length: tokens }, (_, id) => [...tokenVector(id)]);
+  return floatInitializer('token_vectors', [tokens, TEXT_WIDTH], rows.flat());
+}
 
 function tokenInput(name: string): OnnxValue {
   return { name, type: 'int64', shape: ['batch', 'sequence'] };
@@ -88,13 +87,13 @@ function axis(name: string, value: number): OnnxInitializer {
   return { name, type: 'int64', shape: [1], raw };
 }
 
-/** `last_hidden_state` [batch, sequence, TEXT_WIDTH]. */
-export function encodeTinyEmbedder(): Uint8Array {
+/** `last_hidden_state` [batch, sequence, TEXT_WIDTH]; `tokens`: how many a vocabulary has that is not the one above. */
+export function encodeTinyEmbedder(tokens = VOCABULARY.length): Uint8Array {
   return encodeOnnxModel({
     name: 'tiny-embedder',
     inputs: ['input_ids', 'attention_mask', 'token_type_ids'].map(tokenInput),
     outputs: [{ name: 'last_hidden_state', type: 'float', shape: ['batch', 'sequence', TEXT_WIDTH] }],
-    initializers: [TABLE],
+    initializers: [vectorsOf(tokens)],
     nodes: [{ op: 'Gather', inputs: ['token_vectors', 'input_ids'], outputs: ['last_hidden_state'] }],
   });
 }
@@ -106,7 +105,7 @@ export function encodeTinyClassifier(): Uint8Array {
     inputs: ['input_ids', 'attention_mask'].map(tokenInput),
     outputs: [{ name: 'logits', type: 'float', shape: ['batch', TEXT_LABELS] }],
     initializers: [
-      TABLE,
+      vectorsOf(VOCABULARY.length),
       floatInitializer('weights', [TEXT_WIDTH, TEXT_LABELS], labelWeights()),
       axis('axis_1', 1),
       axis('axis_2', 2),

@@ -19,7 +19,11 @@ export function json(value: unknown): Uint8Array {
 
 /** Mean of the vectors of `[CLS]`, the given tokens and `[SEP]`. */
 function meanOf(tokens: readonly string[]): number[] {
-  const vectors = ['[CLS]', ...tokens, '[SEP]'].map((token) => tokenVector(tokenId(token)));
+  return meanOfIds(['[CLS]', ...tokens, '[SEP]'].map(tokenId));
+}
+
+function meanOfIds(ids: readonly number[]): number[] {
+  const vectors = ids.map(tokenVector);
   return Array.from({ length: TEXT_WIDTH }, (_, column) => {
     return vectors.reduce((sum, vector) => sum + (vector[column] ?? Number.NaN), 0) / vectors.length;
   });
@@ -32,6 +36,11 @@ export function unit(vector: readonly number[]): number[] {
 
 export function expectedEmbedding(tokens: readonly string[]): number[] {
   return unit(meanOf(tokens));
+}
+
+/** Of all ids that the model is given, those around the text included. */
+export function expectedEmbeddingOfIds(ids: readonly number[]): number[] {
+  return unit(meanOfIds(ids));
 }
 
 export function expectedLogits(tokens: readonly string[]): number[] {

@@ -1,10 +1,7 @@
 /** Text into ONNX models, by the real engine in its confined process. */
-import { closeSync } from 'node:fs';
-import { join } from 'node:path';
-import { afterAll, describe, expect, it } from 'vitest';
+import { describe, expect, it } from 'vitest';
 import type { TensorEngine } from '../../../enclave/engine/engine.ts';
 import { writeBytesElements } from '../../../enclave/engine/tensor.ts';
-import { startTensorEngine } from '../../../enclave/engine/tensor-engine.ts';
 import {
   encodeTinyClassifier,
   encodeTinyEmbedder,
@@ -13,37 +10,11 @@ import {
   tinyTokenizer,
   tokenVector,
 } from '../../../scripts/model/tiny-text.ts';
-import { addModel, ENGINE_UID, modelDescriptor } from '../../support/onnx-models.ts';
-import { reachableProject } from '../../support/reachable.ts';
+import { addModel } from '../../support/onnx-models.ts';
+import { expectClose, textEngines } from '../../support/text-engines.ts';
 import { expectedEmbedding, expectedLogits, json, tokenizerFiles, unit } from '../../support/text-onnx.ts';
 
-const entry = join(reachableProject(), 'enclave', 'engine', 'onnx-main.ts');
-const engines: TensorEngine[] = [];
-const descriptors: number[] = [];
-afterAll(async () => {
-  await Promise.all(engines.map((engine) => engine.close()));
-  for (const fd of descriptors) closeSync(fd);
-});
-
-function descriptorOf(content: Uint8Array): number {
-  const fd = modelDescriptor(content);
-  descriptors.push(fd);
-  return fd;
-}
-
-async function start(model: Uint8Array, files: Readonly<Record<string, Uint8Array>>): Promise<TensorEngine> {
-  const engine = await startTensorEngine({
-    modelFd: descriptorOf(model),
-    tokenizer: Object.entries(files).map(([location, content]) => ({ location, fd: descriptorOf(content) })),
-    threads: 1,
-    entry,
-    startTimeoutMs: 120_000,
-    inferTimeoutMs: 120_000,
-    ...ENGINE_UID,
-  });
-  engines.push(engine);
-  return engine;
-}
+const { start } = textEngines();
 
 const texts = (...elements: string[]) => ({
   inputs: [
@@ -68,11 +39,6 @@ async function ask(engine: TensorEngine, output: string, ...elements: string[]):
   const values = [...new Float32Array(data.buffer, data.byteOffset, data.length / 4)];
   const width = shape[1] ?? 0;
   return elements.map((_, index) => values.slice(index * width, (index + 1) * width));
-}
-
-function expectClose(found: readonly number[] | undefined, expected: readonly number[]): void {
-  expect(found).toHaveLength(expected.length);
-  for (const [index, value] of expected.entries()) expect(found?.[index]).toBeCloseTo(value, 5);
 }
 
 describe('a classifier of text', () => {

@@ -12,10 +12,10 @@ import { ChatTemplate } from '../../../../enclave/engine/llama/chat-template.ts'
 import { grammarOfJsonSchema } from '../../../../enclave/engine/llama/json-grammar.ts';
 import { Rejected } from '../../../../enclave/engine/llama/rejected.ts';
 import { type PromptPiece, Vocabulary } from '../../../../enclave/engine/llama/vocabulary.ts';
-import { encodeGguf, type GgufValue } from '../../../../scripts/model/gguf.ts';
 import { checkGgufFile, type GgufFile } from '../../../../shared/model-files/gguf-file.ts';
 import { GGML_BLOCKS, GGUF_ARCHITECTURES } from '../../../../shared/model-files/gguf-schema.ts';
 import { fileOf } from '../../../shared/model-files/onnx-bytes.ts';
+import { BYTE_LETTERS, encodeBpeGguf, TOKEN_TYPE } from '../../../support/byte-level-bpe.ts';
 import { tinyLlama } from '../../../support/text-models.ts';
 
 let llama: Llama;
@@ -237,38 +237,17 @@ describe('tokens of byte-level BPE', () => {
 
 /** A vocabulary of all bytes, a word with its merges, a control token and an ordinary one that templates use. */
 function bpeFile(chatTemplate: string): Buffer {
-  const printable = (byte: number) => (byte >= 0x21 && byte <= 0x7e) || (byte >= 0xa1 && byte !== 0xad);
-  let next = 0x100;
-  const letters = Array.from({ length: 256 }, (_, byte) => {
-    if (printable(byte)) return String.fromCharCode(byte);
-    next += 1;
-    return String.fromCharCode(next - 1);
+  const { normal, control, userDefined } = TOKEN_TYPE;
+  return encodeBpeGguf({
+    tokens: [...BYTE_LETTERS, 'th', 'the', '<|end|>', '<|user|>', '<|endoftext|>'],
+    types: [...BYTE_LETTERS.map(() => normal), normal, normal, control, userDefined, control],
+    merges: [
+      ['t', 'h'],
+      ['th', 'e'],
+    ],
+    eosId: 260,
+    chatTemplate,
   });
-  const tokens = [...letters, 'th', 'the', '<|end|>', '<|user|>', '<|endoftext|>'];
-  const types = tokens.map((_, token) => (token === 258 || token === 260 ? 3 : token === 259 ? 4 : 1));
-  const metadata = new Map<string, GgufValue>([
-    ['general.architecture', { type: 'string', value: 'llama' }],
-    ['llama.block_count', { type: 'uint32', value: 1 }],
-    ['llama.context_length', { type: 'uint32', value: 64 }],
-    ['llama.embedding_length', { type: 'uint32', value: 32 }],
-    ['llama.feed_forward_length', { type: 'uint32', value: 32 }],
-    ['llama.attention.head_count', { type: 'uint32', value: 1 }],
-    ['llama.attention.layer_norm_rms_epsilon', { type: 'float32', value: 1e-5 }],
-    ['tokenizer.ggml.model', { type: 'string', value: 'gpt2' }],
-    ['tokenizer.ggml.pre', { type: 'string', value: 'gpt-2' }],
-    ['tokenizer.ggml.tokens', { type: 'array', of: 'string', values: tokens }],
-    ['tokenizer.ggml.token_type', { type: 'array', of: 'int32', values: types }],
-    ['tokenizer.ggml.merges', { type: 'array', of: 'string', values: ['t h', 'th e'] }],
-    ['tokenizer.ggml.eos_token_id', { type: 'uint32', value: 260 }],
-    ['tokenizer.chat_template', { type: 'string', value: chatTemplate }],
-  ]);
-  const tensor = {
-    name: 'output_norm.weight',
-    dimensions: [32],
-    type: 'F32',
-    data: () => [new Uint8Array(128)],
-  } as const;
-  return Buffer.concat([...encodeGguf({ metadata, tensors: [tensor] })]);
 }
 
 describe('a chat template', () => {
