@@ -1,3 +1,4 @@
+import { connect as netConnect, type Socket } from 'node:net';
 import { type TLSSocket, connect as tlsConnect } from 'node:tls';
 import { afterEach, describe, expect, it } from 'vitest';
 import type { InferRequest, InferResponse } from '../../../enclave/engine/engine.ts';
@@ -521,6 +522,25 @@ describe('a client that goes away', () => {
     expect(held.aborted).toBe(held.atWork);
     held.release();
     expect((await (await connect(server)).ask('POST', INFER, question(1))).status).toBe(200);
+  });
+
+  it.each([
+    ['of its TLS direction alone (close_notify)', (tls: TLSSocket) => tls.end()],
+    ['of its direction below TLS alone (FIN)', (_: TLSSocket, plain: Socket) => plain.end()],
+  ])('is one that has closed its half, and waits for its answer: the end %s', async (_what, halfClose) => {
+    const held = gate();
+    const server = await serve(held.infer);
+    const plain = netConnect({ path: server.path, allowHalfOpen: true });
+    const connection = await connect(server, { socket: plain });
+    const answer = connection.ask('POST', INFER, question(1)).then(
+      ({ status }) => status,
+      () => 'none',
+    );
+    await until(() => held.atWork === 1);
+    halfClose(connection.socket, plain);
+    expect(await answer).toBe('none');
+    await until(() => held.aborted === 1 && server.server.connections === 0);
+    expect(server.events.at(-1)).toMatchObject({ route: 'infer', status: 0 });
   });
 
   it('in the middle of its body leaves nothing behind', async () => {

@@ -245,6 +245,33 @@ describe('a stream', () => {
     await Promise.all([first, second]);
   });
 
+  it('ends without [DONE] for a caller that closes its half of the connection', async () => {
+    let aborted = false;
+    const { server, connection } = await serve(async function* (_request, signal) {
+      yield { kind: 'text', text: 'a' };
+      await once(signal, 'abort');
+      aborted = true;
+      signal.throwIfAborted();
+      yield end;
+    });
+    const { socket } = connection;
+    const body = JSON.stringify(streamed());
+    const head = `POST ${CHAT} HTTP/1.1\r\nhost: e\r\ncontent-type: application/json\r\ncontent-length: ${body.length}`;
+    let text = '';
+    socket.on('data', (chunk: Buffer) => {
+      text += chunk.toString('latin1');
+    });
+    socket.write(`${head}\r\n\r\n${body}`);
+    await eventually(() => text).toContain('"content":"a"');
+    socket.end();
+    await once(socket, 'close');
+    await eventually(() => aborted).toBe(true);
+    // Neither the end of the events nor that of the chunks: nobody can take it for whole.
+    expect(text).not.toContain('[DONE]');
+    expect(text).not.toMatch(/\r\n0\r\n/);
+    await eventually(() => server.server.connections).toBe(0);
+  });
+
   it('is made no faster than it is taken', async () => {
     let made = 0;
     const { connection } = await serve(async function* () {
