@@ -94,19 +94,30 @@ function spaced(text: string): string {
     .replaceAll(/ +/g, ' ');
 }
 
-const SCORES = new Map(VOCABULARY.filter(([piece]) => !SPECIAL.includes(piece)));
-/** SentencePiece's kUnkPenalty. */
-const UNKNOWN_SCORE = Math.min(...SCORES.values()) - 10;
+type Piece = readonly [spelling: string, score: number];
+
+interface Scores {
+  readonly vocabulary: readonly Piece[];
+  /** Of pieces that a text can be cut into. */
+  readonly of: ReadonlyMap<string, number>;
+  readonly unknown: number;
+}
+
+function scoresOf(vocabulary: readonly Piece[]): Scores {
+  const of = new Map(vocabulary.filter(([piece]) => !SPECIAL.includes(piece)));
+  // SentencePiece's kUnkPenalty.
+  return { vocabulary, of, unknown: Math.min(...of.values()) - 10 };
+}
 
 /** The largest sum that any segmentation of a text has. No piece has a space in its middle, so words are cut apart. */
-function bestScore(text: string): number {
+function bestScore(text: string, scores: Scores): number {
   const characters = [...text];
   const best = [0];
   for (let end = 1; end <= characters.length; end += 1) {
     const sums = characters.slice(0, end).map((_, start) => {
       const piece = characters.slice(start, end).join('');
-      const unknown = start === end - 1 ? UNKNOWN_SCORE : Number.NEGATIVE_INFINITY;
-      return (best[start] ?? Number.NaN) + (SCORES.get(piece) ?? unknown);
+      const unknown = start === end - 1 ? scores.unknown : Number.NEGATIVE_INFINITY;
+      return (best[start] ?? Number.NaN) + (scores.of.get(piece) ?? unknown);
     });
     best.push(Math.max(...sums));
   }
@@ -114,7 +125,7 @@ function bestScore(text: string): number {
 }
 
 /** The sum of the segmentation that ids give of a text; undefined if they give none. */
-function scoreOf(text: string, ids: readonly number[]): number | undefined {
+function scoreOf(text: string, ids: readonly number[], scores: Scores): number | undefined {
   const characters = [...text];
   // By how many characters are read. The token for unknown text stands for a whole run of them, of any length.
   let sums = new Map([[0, 0]]);
@@ -123,20 +134,22 @@ function scoreOf(text: string, ids: readonly number[]): number | undefined {
     const add = (end: number, sum: number): unknown =>
       next.set(end, Math.max(sum, next.get(end) ?? Number.NEGATIVE_INFINITY));
     for (const [start, sum] of sums) {
-      const [piece = '', score = Number.NaN] = VOCABULARY[id] ?? [];
+      const [piece = '', score = Number.NaN] = scores.vocabulary[id] ?? [];
       const end = start + [...piece].length;
       if (id !== UNKNOWN) {
         if (characters.slice(start, end).join('') === piece) add(end, sum + score);
         continue;
       }
-      for (let at = start; at < characters.length && !SCORES.has(characters[at] ?? ''); at += 1) {
-        add(at + 1, sum + UNKNOWN_SCORE * (at + 1 - start));
+      for (let at = start; at < characters.length && !scores.of.has(characters[at] ?? ''); at += 1) {
+        add(at + 1, sum + scores.unknown * (at + 1 - start));
       }
     }
     sums = next;
   }
   return sums.get(characters.length);
 }
+
+const SCORES = scoresOf(VOCABULARY);
 
 describe.each(Object.entries(KINDS))('a text, %s,', (_, { tokenizer, before, prepare }) => {
   /** Of the text alone. */
@@ -149,7 +162,7 @@ describe.each(Object.entries(KINDS))('a text, %s,', (_, { tokenizer, before, pre
   const expectBest = (text: string): void => {
     const prepared = prepare(text);
     const ids = idsOf(text);
-    expect(scoreOf(prepared, ids)).toBe(bestScore(prepared));
+    expect(scoreOf(prepared, ids, SCORES)).toBe(bestScore(prepared, SCORES));
     expect(ids.some((id, index) => id === UNKNOWN && ids[index + 1] === UNKNOWN)).toBe(false);
     expect(ids.filter((id) => SPECIAL_IDS.includes(id))).toEqual([]);
   };
@@ -245,6 +258,31 @@ describe.each(Object.entries(KINDS))('a text, %s,', (_, { tokenizer, before, pre
 describe('a vocabulary of Unigram', () => {
   const bare = (model: object, parts: object = {}): ReturnType<typeof textTokenizerOf> =>
     textTokenizerOf({ decoder: null, normalizer: null, pre_tokenizer: null, model, ...parts });
+
+  it('decides by its scores alone, whatever they are', () => {
+    const piece = fc.string({ unit: fc.constantFrom('a', 'b', 'c'), minLength: 1, maxLength: 4 });
+    const score = fc.integer({ min: -8 * 1024, max: -1 }).map((thousandths) => thousandths / 1024);
+    const pieces = fc.uniqueArray(fc.tuple(piece, score), {
+      selector: ([of]) => of,
+      minLength: 3,
+      maxLength: 24,
+    });
+    const text = fc.string({
+      unit: fc.constantFrom('a', 'b', 'c', 'a', 'b', 'c', 'd'),
+      minLength: 1,
+      maxLength: 24,
+    });
+    fc.assert(
+      fc.property(pieces, text, (some, words) => {
+        const special = SPECIAL.slice(0, UNKNOWN + 1).map((token): Piece => [token, 0]);
+        const scores = scoresOf([...special, ...some]);
+        const model = { type: 'Unigram', unk_id: UNKNOWN, vocab: scores.vocabulary };
+        const { ids } = bare(model).tokenize(words);
+        expect(scoreOf(words, ids, scores)).toBe(bestScore(words, scores));
+      }),
+      { numRuns: 1000 },
+    );
+  });
 
   it('is not read greedily: the longest first piece is left where the sum says so', () => {
     const vocab = [
