@@ -29,7 +29,7 @@ export function watchDenyList(
   let said: { readonly sequence: number; readonly step: ExpiryStep } | undefined;
   let fault: string | undefined;
 
-  async function look(): Promise<void> {
+  async function lookOnce(): Promise<void> {
     try {
       const { sequence, issuedAt: from, expiresAt: until } = await read(path);
       if (closed) return;
@@ -48,6 +48,13 @@ export function watchDenyList(
       fault = code;
     }
   }
+
+  /** One after the other: a slow look must not tell of a list that a later one has seen replaced. */
+  let looking = Promise.resolve();
+  const look = (): Promise<void> => {
+    looking = looking.then(lookOnce);
+    return looking;
+  };
 
   void look();
   const timer = setInterval(() => void look(), LOOK_EVERY_MS).unref();

@@ -103,7 +103,7 @@ describe('a deny list that cannot be read', () => {
     const { look } = watch();
     await look();
     await look();
-    await eventually(() => expect(events).toEqual([{ event: 'deny-list-unreadable', error }]));
+    expect(events).toEqual([{ event: 'deny-list-unreadable', error }]);
     await writeFile(path, signed(1, START_MS));
     await look();
     await rm(path);
@@ -120,11 +120,11 @@ it('a parent watches the list of its configuration, and after a reload that of t
   await using at = await setup((config) => ({ ...config, denyListPath: path }));
   const told = () =>
     at.events.filter(({ event }) => event === 'deny-list-expired').map(({ sequence }) => sequence);
-  await eventually(() => expect(told()).toEqual([1]));
+  await eventually(told).toEqual([1]);
   const { denyListExpiresAt } = at.parent.state();
   expect(denyListExpiresAt?.getTime()).toBeLessThan(Date.now());
   const other = join(folder, 'other.json');
   await writeFile(other, ended(2));
   at.parent.reload({ ...at.config, denyListPath: other });
-  await eventually(() => expect(told()).toEqual([1, 2]));
+  await eventually(told).toEqual([1, 2]);
 });
