@@ -156,6 +156,9 @@ class EnclaveServer implements Server {
       connection.destroy();
       return;
     }
+    // As in Node's own HTTPS server. Else TLS would not notice that a client left before its handshake was done, and
+    // would keep the place and some 120 KiB until the deadline.
+    connection.allowHalfOpen = false;
     this.#connections.add(connection);
     connection.once('close', () => this.#connections.delete(connection));
     this.#tls.emit('connection', connection);

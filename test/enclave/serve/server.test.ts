@@ -146,6 +146,19 @@ describe('TLS', () => {
     await closed(socket);
   });
 
+  it('keeps no place for a client that leaves before its handshake is done', async () => {
+    const server = await serve(echo, { deadlines: { handshakeMs: 3_600_000 } });
+    for (const sent of ['', '160301020001']) {
+      const socket = server.dial();
+      socket.resume();
+      socket.write(Buffer.from(sent, 'hex'));
+      await until(() => server.server.connections === 1);
+      socket.end();
+      await closed(socket);
+      await until(() => server.server.connections === 0);
+    }
+  });
+
   it('closes a connection that speaks something else', async () => {
     const server = await serve();
     const socket = server.dial();
