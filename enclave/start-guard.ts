@@ -21,11 +21,13 @@ export const ENGINE_NODE_FLAGS: readonly string[] = HARDENING_FLAGS;
 
 /**
  * The only flags with which the enclave process starts. OpenSSL keeps private keys in the secure heap, and the
- * boot has dropped keys collected at a moment of its choice (enclave/dropped-keys.ts).
+ * boot has dropped keys collected at a moment of its choice (enclave/dropped-keys.ts). Under load V8's young
+ * generation would grow to 128 MiB that it never gives back (docs/serving.md section 10.3).
  */
 export const ENCLAVE_NODE_FLAGS: readonly string[] = [
   ...HARDENING_FLAGS,
   '--expose-gc',
+  '--max-semi-space-size=16',
   '--secure-heap=131072',
   '--secure-heap-min=16',
 ];
