@@ -29,7 +29,7 @@ let serving: Serving;
 let port: number;
 beforeAll(async () => {
   stack = await startStack();
-  serving = await startServing(stack, { ...TINY_LLAMA, contextTokens: 8_192 });
+  serving = await startServing(stack, { shape: { ...TINY_LLAMA, contextTokens: 8_192 } });
   port = Number(new URL(serving.instance.url).port);
 }, 240_000);
 afterAll(() => stack?.close());

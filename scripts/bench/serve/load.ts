@@ -1,10 +1,13 @@
-/** Callers of both kinds on one enclave: half of them ask and check every answer, the others misbehave. */
+/**
+ * Callers of both kinds on one enclave: some ask and check every answer, others misbehave, and one comes and leaves
+ * again before it has said anything.
+ */
 import { randomInt } from 'node:crypto';
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { TLSSocket } from 'node:tls';
 import { type Answer, ask, openConnection } from './caller.ts';
 import type { HostileTargets } from './hostile-requests.ts';
-import { MISBEHAVIOURS, type Misbehaviour, misbehave } from './misbehave.ts';
+import { leaveEarly, MISBEHAVIOURS, type Misbehaviour, misbehave } from './misbehave.ts';
 
 export interface LoadOptions {
   readonly url: string;
@@ -17,7 +20,7 @@ export interface LoadOptions {
 }
 
 export interface ServeLoad {
-  readonly counts: Readonly<Record<'tensors' | 'texts' | 'later' | 'misbehaved', number>>;
+  readonly counts: Readonly<Record<'tensors' | 'texts' | 'later' | 'misbehaved' | 'left', number>>;
   readonly failures: readonly string[];
   /** Resolves when the last caller has gone. */
   stop(): Promise<void>;
@@ -28,7 +31,7 @@ export async function startLoad(options: LoadOptions): Promise<ServeLoad> {
   const { url, targets, good, bad, patienceMs } = options;
   const where = { host: '127.0.0.1', port: Number(new URL(url).port) };
   const open = (): Promise<TLSSocket> => openConnection(where);
-  const counts = { tensors: 0, texts: 0, later: 0, misbehaved: 0 };
+  const counts = { tensors: 0, texts: 0, later: 0, misbehaved: 0, left: 0 };
   const failures: string[] = [];
   const failed = (why: string): void => {
     if (failures.length < 100) failures.push(why);
@@ -76,9 +79,17 @@ export async function startLoad(options: LoadOptions): Promise<ServeLoad> {
       }
     }
   };
+  const leavingLane = async (): Promise<void> => {
+    while (!stopped) {
+      await leaveEarly(where);
+      counts.left += 1;
+      await sleep(randomInt(20, 80));
+    }
+  };
   const lanes = [
     ...Array.from({ length: good }, (_, lane) => goodLane(lane)),
     ...Array.from({ length: bad }, (_, lane) => badLane(lane)),
+    leavingLane(),
   ];
   return {
     counts,

@@ -1,7 +1,7 @@
-/** Callers who misbehave, each in one way on one connection that already has its evidence. */
+/** Callers who misbehave: each in one way on one connection that already has its evidence, or before it has any. */
 import { randomInt } from 'node:crypto';
 import { setTimeout as sleep } from 'node:timers/promises';
-import type { TLSSocket } from 'node:tls';
+import { type ConnectionOptions, type TLSSocket, connect as tlsConnect } from 'node:tls';
 import { type HostileTargets, hostileRequests } from './hostile-requests.ts';
 
 export const MISBEHAVIOURS = ['hostile-request', 'cut', 'no-reading', 'byte-by-byte', 'silent'] as const;
@@ -58,6 +58,16 @@ export async function misbehave(
       await untilClosed(patienceMs);
       break;
   }
+  socket.destroy();
+  await closed;
+}
+
+/** Opens a connection and leaves it somewhere in the handshake, before or after. Never rejects. */
+export async function leaveEarly(where: ConnectionOptions): Promise<void> {
+  const socket = tlsConnect({ rejectUnauthorized: false, ...where });
+  const closed = new Promise<void>((resolve) => socket.once('close', () => resolve()));
+  socket.on('error', () => {});
+  await sleep(randomInt(0, 20));
   socket.destroy();
   await closed;
 }

@@ -3,7 +3,7 @@ import { execFile } from 'node:child_process';
 import { renameSync, rmSync } from 'node:fs';
 import { join } from 'node:path';
 import { promisify } from 'node:util';
-import type { LocalInstance } from '../../../simulator/local-instance.ts';
+import type { LocalInstance, OnLine } from '../../../simulator/local-instance.ts';
 import type { LocalStack } from '../../../simulator/local-stack.ts';
 import { type ModelBytes, sealAsOwner } from '../../local/release.ts';
 import { prepareReleaseOfSeveral, type ReleaseOfSeveral } from '../../local/release-of-several.ts';
@@ -26,7 +26,10 @@ export interface Serving {
 export const TARGETS: HostileTargets = { tensors: 'iris', input: 'measurements', text: 'tiny' };
 
 /** Resolves when it serves. The deployment takes as many connections and waiting requests as a crowd needs. */
-export async function startServing(stack: LocalStack, shape: LlamaShape = TINY_LLAMA): Promise<Serving> {
+export async function startServing(
+  stack: LocalStack,
+  { shape = TINY_LLAMA, onLine }: { readonly shape?: LlamaShape; readonly onLine?: OnLine } = {},
+): Promise<Serving> {
   const models = {
     [TARGETS.tensors]: { onnx: encodeIrisModel(trainIris(splitFlowers(readFlowers()).training)) },
     [TARGETS.text]: { gguf: Buffer.concat([...encodeRandomLlama(shape)]) },
@@ -39,7 +42,7 @@ export async function startServing(stack: LocalStack, shape: LlamaShape = TINY_L
       telemetry: ['boot', 'requests', 'durations'],
     },
   );
-  const instance = await stack.startInstance(release);
+  const instance = await stack.startInstance({ ...release, ...(onLine && { onLine }) });
   await instance.serving;
   return { stack, release, instance, targets: TARGETS, models };
 }
