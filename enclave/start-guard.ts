@@ -9,25 +9,25 @@
 import { url as inspectorUrl } from 'node:inspector';
 import { StartError } from './errors.ts';
 
-const HARDENING_FLAGS = [
+/**
+ * The only flags with which the engine's process starts. Under load V8's young generation would grow to 128 MiB that it
+ * never gives back (docs/serving.md section 10.3).
+ */
+export const ENGINE_NODE_FLAGS: readonly string[] = [
   '--disable-sigusr1', // SIGUSR1 would open the inspector
   '--disallow-code-generation-from-strings',
   '--disable-proto=delete',
   '--report-exclude-env',
-] as const;
-
-/** The only flags with which the engine's process starts. */
-export const ENGINE_NODE_FLAGS: readonly string[] = HARDENING_FLAGS;
+  '--max-semi-space-size=16',
+];
 
 /**
  * The only flags with which the enclave process starts. OpenSSL keeps private keys in the secure heap, and the
- * boot has dropped keys collected at a moment of its choice (enclave/dropped-keys.ts). Under load V8's young
- * generation would grow to 128 MiB that it never gives back (docs/serving.md section 10.3).
+ * boot has dropped keys collected at a moment of its choice (enclave/dropped-keys.ts).
  */
 export const ENCLAVE_NODE_FLAGS: readonly string[] = [
-  ...HARDENING_FLAGS,
+  ...ENGINE_NODE_FLAGS,
   '--expose-gc',
-  '--max-semi-space-size=16',
   '--secure-heap=131072',
   '--secure-heap-min=16',
 ];
