@@ -40,6 +40,19 @@ const SHAPES: Readonly<Record<string, Fill>> = {
             StringNotEquals: { [`${KEY}:PCR0`]: digest('image 0'), [`aws:PrincipalTag/t${index}`]: 'a' },
           },
         },
+  'Denies of many principals': (index) =>
+    index === 0
+      ? allow(`arn:aws:iam::${ACCOUNT}:root`, 'kms:*')
+      : {
+          Effect: 'Deny',
+          Principal: '*',
+          Action: 'kms:*',
+          Resource: '*',
+          Condition: {
+            ArnNotLike: { 'aws:PrincipalArn': `${role(index)}*` },
+            StringNotEquals: { [`aws:PrincipalTag/t${index}`]: 'a' },
+          },
+        },
 };
 
 export const bench = {

@@ -5,7 +5,7 @@
  */
 import { asciiLower, type PatternPart } from './glob.ts';
 import type { Condition, PolicyVersion } from './model.ts';
-import { takesVariables, valueMatches } from './operators.ts';
+import { keepPrepared, takesVariables, valueMatches } from './operators.ts';
 import { expandVariables, type RequestContext } from './variables.ts';
 
 export interface ConditionOutcome {
@@ -20,16 +20,38 @@ export function evaluateCondition(
   version: PolicyVersion,
   context: RequestContext,
 ): ConditionOutcome {
-  const found = context.get(asciiLower(condition.key)) ?? [];
+  const found = context.get(preparedOf(condition).key) ?? [];
   return { holds: holds(condition, version, context, found), condition, found };
 }
 
+interface Prepared {
+  /** In lower case. */
+  readonly key: string;
+  /** Of values without variables, which are the same for every request; undefined if one has any. */
+  readonly expected: readonly (readonly PatternPart[])[] | undefined;
+}
+
+/** A condition is evaluated for many requests. */
+const PREPARED = new WeakMap<Condition, Prepared>();
+
+function preparedOf(condition: Condition): Prepared {
+  const known = PREPARED.get(condition);
+  if (known !== undefined) return known;
+  const { key, operator, values } = condition;
+  const isPlain = !takesVariables(operator.comparison) || !values.some((value) => value.includes('${'));
+  const expected = isPlain ? values.map((text) => keepPrepared(operator.comparison, text)) : undefined;
+  const made = { key: asciiLower(key), expected };
+  PREPARED.set(condition, made);
+  return made;
+}
+
 function holds(
-  { operator, values }: Condition,
+  condition: Condition,
   version: PolicyVersion,
   context: RequestContext,
   found: readonly string[],
 ): boolean {
+  const { operator, values } = condition;
   const absent = found.length === 0;
   if (operator.comparison === 'null')
     return values.some((value) => (asciiLower(value) === 'true') === absent);
@@ -37,11 +59,12 @@ function holds(
     if (operator.ifExists || operator.set === 'all') return true;
     return operator.set === 'any' ? false : operator.negated;
   }
-  const expected = values.flatMap((value): readonly PatternPart[][] => {
-    if (!takesVariables(operator.comparison)) return [[{ text: value, literal: false }]];
-    const parts = expandVariables(value, version, context);
-    return parts === undefined ? [] : [parts];
-  });
+  const expected =
+    preparedOf(condition).expected ??
+    values.flatMap((value): readonly PatternPart[][] => {
+      const parts = expandVariables(value, version, context);
+      return parts === undefined ? [] : [parts];
+    });
   const matches = (one: string) => expected.some((parts) => valueMatches(operator, parts, one));
   // For a negated operator the list means "none of these".
   const accepts = (one: string) => matches(one) !== operator.negated;

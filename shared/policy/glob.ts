@@ -14,15 +14,26 @@ const ONE = -2;
 
 export function globMatches(pattern: string, text: string): boolean {
   if (!/[*?]/.test(pattern)) return pattern === text;
-  if (pattern === '*') return true;
-  return partsMatch([{ text: pattern, literal: false }], text);
+  // Most actions are written as a prefix.
+  if (/^[^*?]*\*$/.test(pattern)) return text.startsWith(pattern.slice(0, -1));
+  return matches(compile([{ text: pattern, literal: false }]), text);
 }
 
 export function partsMatch(parts: readonly PatternPart[], text: string): boolean {
   const [only] = parts;
   if (parts.length === 1 && only !== undefined && !only.literal && only.text === '*') return true;
-  const pattern = parts.flatMap(tokens);
-  const input = [...text].map((character) => character.codePointAt(0) ?? 0);
+  return matches(COMPILED.get(parts) ?? compile(parts), text);
+}
+
+/** For parts that will be compared many times: what they compile to is kept as long as they are. */
+export function keepCompiled<P extends readonly PatternPart[]>(parts: P): P {
+  COMPILED.set(parts, compile(parts));
+  return parts;
+}
+
+function matches({ exact, tokens: pattern }: Compiled, text: string): boolean {
+  if (exact !== undefined) return text === exact;
+  const input = codePoints(text);
   let at = 0;
   let next = 0;
   let star = -1;
@@ -46,6 +57,30 @@ export function partsMatch(parts: readonly PatternPart[], text: string): boolean
   }
   while (pattern[next] === ANY) next += 1;
   return next === pattern.length;
+}
+
+interface Compiled {
+  /** Without a wildcard: the one text that matches. */
+  readonly exact: string | undefined;
+  readonly tokens: readonly number[];
+}
+
+const COMPILED = new WeakMap<readonly PatternPart[], Compiled>();
+
+function compile(parts: readonly PatternPart[]): Compiled {
+  const pattern = parts.flatMap(tokens);
+  const isExact = pattern.every((token) => token >= 0);
+  return { exact: isExact ? parts.map((part) => part.text).join('') : undefined, tokens: pattern };
+}
+
+function codePoints(text: string): number[] {
+  const found: number[] = [];
+  for (let at = 0; at < text.length; at += 1) {
+    const code = text.codePointAt(at) ?? 0;
+    found.push(code);
+    if (code > 0xffff) at += 1;
+  }
+  return found;
 }
 
 function tokens(part: PatternPart): number[] {

@@ -4,7 +4,7 @@
  * `stringequals` for the real thing where a strict one sees no condition.
  */
 import { isIP, SocketAddress } from 'node:net';
-import { asciiLower, type PatternPart, partsMatch } from './glob.ts';
+import { asciiLower, keepCompiled, type PatternPart, partsMatch } from './glob.ts';
 
 export type Comparison =
   | 'string-equals'
@@ -83,7 +83,9 @@ export function takesVariables(comparison: Comparison): boolean {
  * operator's type matches nothing, so the negated operator holds for it.
  */
 export function valueMatches(operator: Operator, expected: readonly PatternPart[], found: string): boolean {
-  const text = expected.map((part) => part.text).join('');
+  const [first] = expected;
+  const text =
+    expected.length === 1 && first !== undefined ? first.text : expected.map((part) => part.text).join('');
   switch (operator.comparison) {
     case 'string-equals':
       return found === text;
@@ -114,7 +116,7 @@ export function isBoolean(text: string): boolean {
 
 /** All four ARN operators compare the six parts one by one, with wildcards (IAM user guide, "ARN operators"). */
 function arnMatches(expected: readonly PatternPart[], found: string): boolean {
-  const pattern = splitParts(expected);
+  const pattern = piecesOf(expected);
   const parts = split6(found);
   if (parts.length !== 6 || parts[0] !== 'arn') return false;
   if (pattern.length === 1 && expected.every((part) => !part.literal)) {
@@ -124,10 +126,28 @@ function arnMatches(expected: readonly PatternPart[], found: string): boolean {
   return pattern.every((piece, index) => partsMatch(piece, parts[index] ?? ''));
 }
 
+const PIECES = new WeakMap<readonly PatternPart[], readonly PatternPart[][]>();
+
+function piecesOf(parts: readonly PatternPart[]): readonly PatternPart[][] {
+  return PIECES.get(parts) ?? splitParts(parts);
+}
+
+/** For values of a policy that are compared many times. */
+export function keepPrepared(comparison: Comparison, text: string): readonly PatternPart[] {
+  const parts = keepCompiled([{ text, literal: false }]);
+  if (comparison === 'arn') PIECES.set(parts, splitParts(parts).map(keepCompiled));
+  return parts;
+}
+
 /** Splits at the first five colons; the sixth part keeps its own. */
 function split6(arn: string): string[] {
-  const pieces = arn.split(':');
-  return pieces.length < 6 ? pieces : [...pieces.slice(0, 5), pieces.slice(5).join(':')];
+  const pieces: string[] = [];
+  let from = 0;
+  for (let colon = arn.indexOf(':'); colon >= 0 && pieces.length < 5; colon = arn.indexOf(':', from)) {
+    pieces.push(arn.slice(from, colon));
+    from = colon + 1;
+  }
+  return [...pieces, arn.slice(from)];
 }
 
 function splitParts(parts: readonly PatternPart[]): PatternPart[][] {

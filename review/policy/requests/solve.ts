@@ -82,36 +82,29 @@ function search(
       left.set(variable, rest);
     }
   }
-  const found = escapeAll(left, denies, 0);
-  if (found === undefined) return undefined;
+  if (!escapeAll(0)) return undefined;
   return new Map(
-    [...found].flatMap(([variable, [first]]) => (first === undefined ? [] : [[variable, first]])),
+    [...left].flatMap(([variable, [first]]) => (first === undefined ? [] : [[variable, first]])),
   );
 
-  function escapeAll(
-    current: ReadonlyMap<string, readonly Choice[]>,
-    pending: readonly Clause[],
-    from: number,
-  ): ReadonlyMap<string, readonly Choice[]> | undefined {
-    const next = pending[from];
-    if (next === undefined) return current;
+  /** Narrows `left` until every Deny from this one on fails; leaves it as it was if that cannot be. */
+  function escapeAll(from: number): boolean {
+    const next = denies[from];
+    if (next === undefined) return true;
     for (const condition of next.conditions) {
       const variable = variableOf(condition.key);
-      const before = current.get(variable) ?? of(variable);
+      const known = left.get(variable);
+      const before = known ?? of(variable);
       const rest = before.filter((choice) => !holds(condition, next.version, choice));
       if (rest.length === 0) continue;
-      const deeper = escapeAll(
-        rest.length === before.length && current.has(variable)
-          ? current
-          : new Map(current).set(variable, rest),
-        pending,
-        from + 1,
-      );
-      if (deeper !== undefined) return deeper;
+      left.set(variable, rest);
+      if (escapeAll(from + 1)) return true;
+      if (known === undefined) left.delete(variable);
+      else left.set(variable, known);
       // This Deny fails whatever is chosen, so another of its conditions would not help the others.
-      if (rest.length === before.length) return undefined;
+      if (rest.length === before.length) return false;
     }
-    return undefined;
+    return false;
   }
 }
 

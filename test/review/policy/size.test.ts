@@ -33,6 +33,20 @@ const SHAPES: Readonly<Record<string, (index: number) => object>> = {
     Action: ['kms:D*', 'kms:Re*'],
     Resource: '*',
   }),
+  'Denies of many principals': (index) => ({
+    Effect: index === 0 ? 'Allow' : 'Deny',
+    Principal: index === 0 ? { AWS: 'arn:aws:iam::111122223333:root' } : '*',
+    Action: 'kms:*',
+    Resource: '*',
+    ...(index === 0
+      ? {}
+      : {
+          Condition: {
+            ArnNotLike: { 'aws:PrincipalArn': `${role(`R${index}`)}*` },
+            StringNotEquals: { [`aws:PrincipalTag/t${index}`]: 'a' },
+          },
+        }),
+  }),
   'Denies of many keys': (index) => ({
     Effect: index === 0 ? 'Allow' : 'Deny',
     Principal: '*',

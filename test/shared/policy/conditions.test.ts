@@ -1,4 +1,7 @@
+// biome-ignore-all lint/suspicious/noTemplateCurlyInString: policy variables look like that.
 import { describe, expect, it } from 'vitest';
+import { evaluateCondition } from '../../../shared/policy/conditions.ts';
+import { parsePolicy } from '../../../shared/policy/parse.ts';
 import { attestedAs, HOST, holds, OTHER_PCR0, PCR0 } from './helpers.ts';
 
 const KEY = 'kms:RecipientAttestation:PCR0';
@@ -257,10 +260,63 @@ describe('numbers, dates, addresses, ARNs', () => {
     ['ArnLike', '*', 'arn:aws:iam::111122223333:role/X', true],
     ['ArnNotLike', 'arn:aws:sts::111122223333:assumed-role/X/*', 'arn:aws:iam::111122223333:role/X', true],
     ['ArnLike', 'arn:aws:s3:::b/*', 'arn:aws:s3:::b/c:d', true],
+    ['ArnLike', 'arn:aws:s3:::b/c:d', 'arn:aws:s3:::b/c:d', true],
+    ['ArnLike', 'arn:aws:s3:::b/c', 'arn:aws:s3:::b/c:d', false],
+    ['ArnLike', 'arn:aws:s3:::?', 'arn:aws:s3:::\u{1f600}', true],
+    ['ArnLike', 'arn:*', 'arn:aws:iam::111122223333:role/X', false],
+    ['ArnLike', 'arn:*:*:*:*:*', 'arn:aws:iam::111122223333', false],
     ['BinaryEquals', 'YWJj', 'abc', true],
     ['BinaryEquals', 'YWJj', 'YWJj', false],
   ];
   it.each(cases)('%s %s, found %s: %s', (operator, expected, found, result) => {
     expect(holds({ [operator]: { 'aws:X': expected } }, withContext('aws:X', found))).toBe(result);
   });
+});
+
+it('one condition has for each request the answer that it has for it alone', () => {
+  const [statement] = parsePolicy(
+    Buffer.from(
+      JSON.stringify({
+        Version: '2012-10-17',
+        Statement: {
+          Effect: 'Allow',
+          Principal: '*',
+          Action: 'kms:*',
+          Resource: '*',
+          Condition: {
+            ArnLike: { 'aws:X': ['arn:aws:iam::*:role/A?', 'arn:aws:iam::1:role/${aws:Y}'] },
+            StringLike: { 'aws:X': 'arn:*' },
+          },
+        },
+      }),
+    ),
+    'key',
+  ).statements;
+  const [byArn, byText] = (statement?.conditions ?? []).map(
+    (condition) => (x: string, y: string) =>
+      evaluateCondition(
+        condition,
+        '2012-10-17',
+        new Map([
+          ['aws:x', [x]],
+          ['aws:y', [y]],
+        ]),
+      ).holds,
+  );
+  const asked = [
+    ['arn:aws:iam::1:role/AB', 'none', true],
+    ['arn:aws:iam::1:role/own', 'none', false],
+    ['arn:aws:iam::1:role/own', 'own', true],
+    ['arn:aws:iam::1:role/own', '*', false],
+    ['arn:aws:iam::1:role/ABC', 'none', false],
+  ] as const;
+  for (const [x, y, expected] of [...asked, ...asked.toReversed()]) {
+    expect([x, y, byArn?.(x, y), byText?.(x, y), byText?.(`x${x}`, y)]).toEqual([
+      x,
+      y,
+      expected,
+      true,
+      false,
+    ]);
+  }
 });
